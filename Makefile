@@ -1,0 +1,76 @@
+# Everything runs in .venv, made from requirements-dev.txt: hashes checked, nothing else needed
+# than python3 (3.11 or newer), make and git.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check lint bench lock clean
+
+PYTHON := .venv/bin/python
+FAST := -m "not slow and not localstack"
+PYTEST := $(PYTHON) -m pytest --doctest-modules tests layers/headrace/headrace
+
+# The first of these that is new enough; `make setup PYTHON3=/path/to/python` chooses another.
+PYTHON3 = $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
+	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then command -v $$candidate; break; fi; done)
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## make .venv from the locked requirements; quick when nothing changed
+
+demo: setup ## the whole story in two minutes, on this machine
+	@.venv/bin/headrace demo
+
+up: setup ## local AWS with stream, endpoint and schedule, until Ctrl-C
+	@.venv/bin/headrace up
+
+test: lint ## everything that CI runs: lint and all tests
+	$(PYTEST)
+
+check: lint ## lint and the fast tests
+	$(PYTEST) $(FAST)
+
+lint: setup ## format, lint, types, imports, template
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/cfn-lint template.yaml
+
+bench: setup ## measure speed, memory and state size; results as JSON
+	$(PYTHON) tests/benchmarks/run.py
+
+COMPILE := .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+# One version of each package for every Python, so that a model scores alike on all of them.
+EVERYWHERE := --universal --python-version 3.11 --fork-strategy fewest
+LAMBDA := --python-version 3.13 --python-platform x86_64-manylinux_2_28
+
+lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
+	$(COMPILE) $(EVERYWHERE) $(UPGRADE) --extra local --extra dev pyproject.toml -o requirements-dev.txt
+	$(COMPILE) $(EVERYWHERE) -c requirements-dev.txt --extra local pyproject.toml -o requirements.txt
+	$(COMPILE) $(LAMBDA) -c requirements-dev.txt layers/runtime/requirements.in -o layers/runtime/requirements.txt
+
+clean: ## remove what these targets made, .venv included
+	rm -rf .venv .aws-sam build dist headrace.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .import_linter_cache .hypothesis tests/benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Two stamps: a change of pyproject.toml alone does not look at the locked packages again.
+.venv/installed: .venv/locked pyproject.toml
+	@echo "Installing headrace itself"
+	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/locked: requirements-dev.txt
+	@test -n "$(PYTHON3)" || { \
+		echo "Headrace needs Python 3.11 or newer, and found: $$(python3 --version 2>&1)."; \
+		echo "Install one, or name it: make setup PYTHON3=/path/to/python3.13"; exit 1; }
+	@$(PYTHON3) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON3) cannot make virtual environments: its venv and ensurepip are missing."; \
+		echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { \
+		echo "Making .venv with $(PYTHON3)"; $(PYTHON3) -m venv --clear .venv; }
+	@echo "Installing the locked requirements into .venv (a minute or two, the first time)"
+	@$(PYTHON) -m pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
