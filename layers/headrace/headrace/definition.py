@@ -1,0 +1,350 @@
+"""What users write: sources, entities, views, request features, imputation, model inputs.
+
+A definition is plain data; ``loading.load_definition`` finds its mistakes and gives it a hash.
+May import errors only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+LIFETIME = timedelta.max  # a window without a left edge: everything ever seen
+
+
+def minutes(n: float) -> timedelta:
+    """A duration of n minutes."""
+    return timedelta(minutes=n)
+
+
+def hours(n: float) -> timedelta:
+    """A duration of n hours."""
+    return timedelta(hours=n)
+
+
+def days(n: float) -> timedelta:
+    """A duration of n days."""
+    return timedelta(days=n)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Something that events are about and that has state: a customer, a terminal."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A numeric field with inclusive bounds, in the unit that the producer sends."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A field that is true or false, or 1 or 0."""
+
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text field, at most ``max_length`` characters, optionally one of a few values."""
+
+    max_length: int = 256
+    one_of: tuple[str, ...] = ()
+    required: bool = False
+
+
+Field = Number | Flag | Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A kind of event on the stream; an event names it in its ``source`` field.
+
+    Attributes:
+        name: The value of the events' ``source`` field.
+        id: The field that identifies an event within the source (integer or text).
+        time: The field with the event time, ISO 8601 with a UTC offset.
+        entities: Field that holds an entity's id -> the entity. All are required.
+        fields: Field -> its type and bounds.
+        lateness: Arrival minus event time up to which an event still changes state.
+        ahead: How far event time may lie after arrival (clock skew of producers).
+        not_before: Event times before this are refused as absurd.
+    """
+
+    name: str
+    id: str
+    time: str
+    entities: Mapping[str, Entity]
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    lateness: timedelta = days(1)
+    ahead: timedelta = minutes(5)
+    not_before: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Number of events in the window; 0 where there are none."""
+
+    kind: ClassVar[str] = "count"
+    field: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSinceLast:
+    """Seconds since the newest event in the window (needs ``include_current=False``)."""
+
+    kind: ClassVar[str] = "time_since_last"
+    field: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Sum of the field over the window."""
+
+    kind: ClassVar[str] = "sum"
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Mean of the field over the window."""
+
+    kind: ClassVar[str] = "mean"
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Std:
+    """Population standard deviation of the field over the window (divides by n)."""
+
+    kind: ClassVar[str] = "std"
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Min:
+    """Smallest value of the field in the window."""
+
+    kind: ClassVar[str] = "min"
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Max:
+    """Largest value of the field in the window."""
+
+    kind: ClassVar[str] = "max"
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Value of the oldest event in the window; the smaller one at equal event times."""
+
+    kind: ClassVar[str] = "first"
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """Value of the newest event in the window; the larger one at equal event times."""
+
+    kind: ClassVar[str] = "last"
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastN:
+    """Values of the n newest events in the window, newest first: n features."""
+
+    kind: ClassVar[str] = "last"
+    field: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class DistinctCount:
+    """Number of different values of the field (text and entity ids too); 0 where none.
+
+    Exact in exact windows; in others up to 256 values, then an estimate, 6% standard error.
+    """
+
+    kind: ClassVar[str] = "distinct_count"
+    field: str
+
+
+Aggregate = (
+    Count | TimeSinceLast | Sum | Mean | Std | Min | Max | First | Last | LastN | DistinctCount
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Aggregates of one source's events over windows, for one entity.
+
+    A window of length w with delay d, as of t, covers (t - d - w, t - d].
+
+    Attributes:
+        name: Unique; names the part of the entity's state.
+        entity: Whose events are aggregated.
+        source: Where the events come from.
+        aggregates: What is computed in each window.
+        windows: Lengths; ``LIFETIME`` for everything ever seen.
+        delay: How far the window's right edge lies in the past.
+        include_current: Whether the event that is scored counts itself (without delay only).
+        where: Optional filter, a function of the event; only events for which it is true count.
+        hop: None for exact windows. Otherwise left edges move down to multiples of ``hop``
+            (right ones too, with a delay), and state stays constant-size.
+        head: Hop views keep at most this many newest events one by one.
+        prefix: First part of the feature names; the view's name where empty.
+    """
+
+    name: str
+    entity: Entity
+    source: Source
+    aggregates: Sequence[Aggregate]
+    windows: Sequence[timedelta]
+    delay: timedelta = timedelta(0)
+    include_current: bool = True
+    where: Callable[[Any], bool] | None = None
+    hop: timedelta | None = None
+    head: int = 2048
+    prefix: str = ""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the view's features: by window, then by aggregate."""
+        return tuple(
+            name
+            for window in self.windows
+            for aggregate in self.aggregates
+            for name in self.feature_names(aggregate, window)
+        )
+
+    def feature_names(self, aggregate: Aggregate, window: timedelta) -> tuple[str, ...]:
+        """``<prefix>_<field>_<aggregate>_<window>``; LastN has one name per rank."""
+        parts = [self.prefix or self.name, aggregate.field, aggregate.kind]
+        stem = "_".join(part for part in parts if part)
+        label = window_label(window)
+        if isinstance(aggregate, LastN):
+            return tuple(f"{stem}_{rank}_{label}" for rank in range(1, aggregate.n + 1))
+        return (f"{stem}_{label}",)
+
+    @property
+    def retention(self) -> timedelta:
+        """Longest finite window + delay + allowed lateness: how long rows are needed."""
+        finite = [window for window in self.windows if window != LIFETIME]
+        return max(finite, default=timedelta(0)) + self.delay + self.source.lateness
+
+
+def window_label(window: timedelta) -> str:
+    """``1d``, ``12h``, ``15m``, ``90s`` or ``lifetime``: the largest unit that divides evenly.
+
+    >>> window_label(days(7)), window_label(hours(36)), window_label(minutes(1.5))
+    ('7d', '36h', '90s')
+    """
+    if window == LIFETIME:
+        return "lifetime"
+    for unit, length in (("d", days(1)), ("h", hours(1)), ("m", minutes(1))):
+        if not window % length:
+            return f"{window // length}{unit}"
+    return f"{window.total_seconds():g}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Impute this value."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingMean:
+    """Impute the mean of the training data's present values."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingMedian:
+    """Impute the median of the training data's present values."""
+
+
+Policy = Constant | TrainingMean | TrainingMedian
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the model learns: a flag of a source whose events carry the scored event's id."""
+
+    source: Source
+    field: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """Everything that turns an event into a score, except the fitted model.
+
+    Attributes:
+        sources: Every source on the stream.
+        scored: The source whose events are scored; the others only change state.
+        views: Windowed features.
+        request_features: Functions of (event, features so far); the function's name is the
+            feature's name. None, or an arithmetic or type error in one, means absent.
+        inputs: The model's inputs in order: features, or numeric fields of the scored source.
+        imputation: Feature, input or view name -> policy; a feature's own name goes first.
+        default_imputation: Policy of all others.
+        batch_entity: The entity for which the scheduled run writes batch scores.
+        label: What training learns.
+        fresh_for: How long a real-time score is given on look-up and needs no batch score.
+        batch_valid_for: A batch score older than this is not given any more.
+    """
+
+    sources: Sequence[Source]
+    scored: Source
+    views: Sequence[View]
+    inputs: Sequence[str]
+    batch_entity: Entity
+    label: Label
+    request_features: Sequence[Callable[[Any, Mapping[str, float | None]], float | None]] = ()
+    imputation: Mapping[str, Policy] = field(default_factory=dict)
+    default_imputation: Policy = field(default_factory=TrainingMedian)
+    fresh_for: timedelta = timedelta(days=1)
+    batch_valid_for: timedelta = timedelta(days=2)
+
+    @property
+    def scored_views(self) -> tuple[View, ...]:
+        """The views that an event of the scored source has features from."""
+        entities = set(self.scored.entities.values())
+        return tuple(view for view in self.views if view.entity in entities)
+
+    @property
+    def view_features(self) -> tuple[str, ...]:
+        """Windowed features of a scored event, in the order of the views."""
+        return tuple(name for view in self.scored_views for name in view.features)
+
+    @property
+    def request_feature_names(self) -> tuple[str, ...]:
+        """Names of the request-time features."""
+        return tuple(each.__name__ for each in self.request_features)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every name that is imputed and recorded: features, then fields that are inputs."""
+        features = self.view_features + self.request_feature_names
+        known = set(features)
+        return features + tuple(name for name in self.inputs if name not in known)
+
+    def policy(self, column: str) -> Policy:
+        """The imputation policy of a column: its own, else its view's, else the default."""
+        views = [view.name for view in self.views if column in view.features]
+        named = [name for name in (column, *views) if name in self.imputation]
+        return self.imputation[named[0]] if named else self.default_imputation

@@ -1,0 +1,105 @@
+"""Every error that Headrace raises, sorted by what the caller must do.
+
+    HeadraceError
+    |-- Rejected                 the input is wrong: sending it again cannot help
+    |   |-- EventRejected        an event has faults (all of them at once)
+    |   `-- TooLarge             more bytes or events than the limit
+    |-- Unavailable              a dependency failed: the same call may work later
+    |   |-- StoreUnavailable     DynamoDB or S3 did not answer in time or refused
+    |   |-- StreamUnavailable    Kinesis did not take a record
+    |   `-- RunUnfinished        time ran out; the next invocation goes on from there
+    `-- Misconfigured            the set-up is wrong: a person must mend it
+        |-- DefinitionError      the definition file has mistakes (all of them at once)
+        |-- BundleError          the model bundle is missing, altered or does not fit
+        |-- StateError           a stored state cannot be read with this definition
+        `-- SettingsError        an environment variable is missing or wrong
+
+Imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class HeadraceError(Exception):
+    """Base of every error that Headrace raises."""
+
+
+class Rejected(HeadraceError):  # noqa: N818 - named for what happened to the input
+    """The input is wrong; the same input will be rejected again."""
+
+
+class Unavailable(HeadraceError):  # noqa: N818 - named for the state of the dependency
+    """A dependency failed; the same call may succeed later."""
+
+
+class Misconfigured(HeadraceError):  # noqa: N818 - named for the state of the set-up
+    """The set-up is wrong and a person must mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with an event.
+
+    Attributes:
+        reason: The kind of fault, from a closed list (see ``events.REASONS``).
+        field: The field that is at fault, or "" where it is the event as a whole.
+        message: What, got, expected, for a person. Never holds a whole payload.
+    """
+
+    reason: str
+    field: str
+    message: str
+
+
+class EventRejected(Rejected):
+    """An event has faults; ``faults`` lists every one that was found."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(fault.message for fault in faults))
+
+
+class TooLarge(Rejected):
+    """More bytes or events than the limit allows."""
+
+    def __init__(self, what: str, got: int, limit: int) -> None:
+        self.what, self.got, self.limit = what, got, limit
+        super().__init__(f"{what}: got {got:,}; expected at most {limit:,}")
+
+
+class StoreUnavailable(Unavailable):
+    """A store did not answer in time, or refused after bounded retries."""
+
+
+class StreamUnavailable(Unavailable):
+    """The stream did not take a record after bounded retries."""
+
+
+class RunUnfinished(Unavailable):
+    """A batch run was cut by the time limit and has noted where it goes on."""
+
+
+class DefinitionError(Misconfigured):
+    """The definition has mistakes; ``mistakes`` lists every one, each with its mend."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(self.mistakes))
+
+
+class BundleError(Misconfigured):
+    """The bundle is missing, altered, or does not fit the definition or the libraries."""
+
+
+class StateError(Misconfigured):
+    """A stored state cannot be read with this definition."""
+
+
+class SettingsError(Misconfigured):
+    """An environment variable is missing or malformed."""

@@ -1,0 +1,147 @@
+"""From views and event to the columns that the model sees: request features, then imputation.
+
+Stream, request and batch all go through here. May import definition, events, imputation, state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.imputation import Cause, Imputed, Imputer
+from headrace.windows import Folded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from headrace.definition import Definition
+    from headrace.events import Event
+    from headrace.state import StateCodec
+    from headrace.windows import Step
+
+
+class EntityPart(msgspec.Struct):
+    """What one entity's state says as of an event.
+
+    Attributes:
+        features: Values of the entity's views, in their order; None where absent.
+        new: A view took the event for the first time.
+        repeated: A view knew the event already.
+        late: A view found the event too old to fold.
+        seen: Whether a view had any event before.
+        newest: Event time of the newest earlier event used, microseconds UTC.
+        degraded: Views that have given up exact rows for tiles.
+    """
+
+    features: list[float | None] = []
+    new: bool = False
+    repeated: bool = False
+    late: bool = False
+    seen: bool = False
+    newest: int | None = None
+    degraded: list[str] = []
+
+    def add(self, step: Step) -> None:
+        """Add what one more view says."""
+        self.features += step.features
+        self.seen = self.seen or step.seen
+        if step.newest is not None and (self.newest is None or step.newest > self.newest):
+            self.newest = step.newest
+
+    def note(self, folded: Folded) -> None:
+        """Note what became of the event in a view that reads its source."""
+        if folded is Folded.NEW:
+            self.new = True
+        elif folded is Folded.REPEATED:
+            self.repeated = True
+        elif folded is Folded.LATE:
+            self.late = True
+
+
+class FeatureRow(msgspec.Struct):
+    """Every column after imputation, and what was imputed."""
+
+    columns: dict[str, float]
+    imputed: dict[str, Imputed]
+
+
+class Assembler:
+    """Makes feature rows for one definition."""
+
+    def __init__(self, definition: Definition, codec: StateCodec, imputer: Imputer) -> None:
+        self._imputer = imputer
+        self._names = {
+            entity.name: tuple(name for fold in codec.folds[entity.name] for name in fold.features)
+            for entity in definition.scored.entities.values()
+        }
+        self._functions = [(f.__name__, f) for f in definition.request_features]
+        known = {*definition.view_features, *definition.request_feature_names}
+        self._fields = [name for name in definition.inputs if name not in known]
+        self.inputs = tuple(definition.inputs)
+
+    def of_event(self, event: Event, parts: Mapping[str, EntityPart]) -> FeatureRow:
+        """The row of an event of the scored source, with a part for each of its entities."""
+        found: dict[str, float | None] = {}
+        causes: dict[str, Cause] = {}
+        for entity, names in self._names.items():
+            part = parts[entity]
+            found.update(zip(names, part.features, strict=True))
+            if None in part.features:
+                _note_causes(causes, names, part)
+        for name, function in self._functions:
+            found[name] = _call(function, event.fields, found)
+        for name in self._fields:
+            value = getattr(event.fields, name)
+            found[name] = None if value is None else float(value)
+            causes[name] = Cause.NOT_IN_EVENT
+        return self._impute(found, causes, Cause.NOT_COMPUTABLE)
+
+    def of_entity(self, entity: str, part: EntityPart) -> FeatureRow:
+        """The row of one entity without an event; what an event would bring is imputed."""
+        found: dict[str, float | None] = dict.fromkeys(
+            [name for names in self._names.values() for name in names]
+        )
+        causes: dict[str, Cause] = {}
+        found.update(zip(self._names[entity], part.features, strict=True))
+        _note_causes(causes, self._names[entity], part)
+        found.update(dict.fromkeys([name for name, _ in self._functions] + self._fields))
+        return self._impute(found, causes, Cause.NO_EVENT)
+
+    def input_row(self, row: FeatureRow) -> list[float]:
+        """The model's inputs, in order."""
+        columns = row.columns
+        return [columns[name] for name in self.inputs]
+
+    def _impute(
+        self, found: dict[str, float | None], causes: Mapping[str, Cause], otherwise: Cause
+    ) -> FeatureRow:
+        imputed = {
+            name: self._imputer.impute(name, causes.get(name, otherwise))
+            for name, value in found.items()
+            if value is None
+        }
+        for name, each in imputed.items():
+            found[name] = each.value
+        columns = {name: value for name, value in found.items() if value is not None}
+        return FeatureRow(columns, imputed)
+
+
+def _note_causes(causes: dict[str, Cause], names: tuple[str, ...], part: EntityPart) -> None:
+    cause = Cause.WINDOW_EMPTY if part.seen else Cause.NEVER_SEEN
+    for name, value in zip(names, part.features, strict=True):
+        if value is None:
+            causes[name] = cause
+
+
+def _call(
+    function: Callable[[Any, Mapping[str, float | None]], float | None],
+    fields: Any,
+    found: Mapping[str, float | None],
+) -> float | None:
+    try:
+        value = function(fields, found)
+        number = None if value is None else float(value)
+    except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
+        return None
+    return number if number is not None and abs(number) < float("inf") else None

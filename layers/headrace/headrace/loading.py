@@ -1,0 +1,122 @@
+"""Load a definition file: find every mistake in it at once, and give it a stable hash.
+
+May import mistakes, definition and errors only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import inspect
+import json
+import sys
+import textwrap
+import traceback
+from datetime import datetime, timedelta
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any
+
+from headrace.definition import LIFETIME, Definition
+from headrace.errors import DefinitionError
+from headrace.mistakes import mistakes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def load_definition(path: Path) -> Definition:
+    """Run a definition file and return its variable ``definition``, checked.
+
+    Args:
+        path: A Python file that assigns a ``Definition`` to ``definition``.
+
+    Raises:
+        DefinitionError: The file cannot be run, or the definition has mistakes (all of them).
+    """
+    spec = importlib.util.spec_from_file_location("headrace_definition", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise DefinitionError([f"{path.name}: no such file; expected a Python definition file"])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and inspect look their module up here
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise DefinitionError([f"{path.name}: {_where(error, path)}{error!r}"]) from error
+    return checked(getattr(module, "definition", None))
+
+
+def checked(definition: object) -> Definition:
+    """Return the definition, or raise with every mistake in it.
+
+    Raises:
+        DefinitionError: With one message per mistake: place, what is wrong, how to mend it.
+    """
+    if not isinstance(definition, Definition):
+        got = type(definition).__name__
+        msg = f"variable `definition`: got {got}; expected `definition = Definition(...)`"
+        raise DefinitionError([msg])
+    found = list(mistakes(definition))
+    if found:
+        raise DefinitionError(found)
+    return definition
+
+
+def definition_hash(definition: Definition) -> str:
+    """Sixteen hex digits that change when, and only when, the definition's meaning may change.
+
+    Covers all values and the source text of functions with the module-level names they use;
+    neither comments and layout of the rest of the file nor its path.
+    """
+    text = json.dumps(_canonical(definition), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _where(error: Exception, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: "
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return f"line {lines[-1]}: " if lines else ""
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, FunctionType):
+        return {"function": _function_text(value, set())}
+    if dataclasses.is_dataclass(value):
+        parts = {f.name: _canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {type(value).__name__: parts}
+    if isinstance(value, timedelta):
+        return "lifetime" if value == LIFETIME else value // timedelta(microseconds=1)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {str(key): _canonical(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(each) for each in value]
+    return float(value) if isinstance(value, float) else value
+
+
+def _function_text(function: FunctionType, seen: set[str]) -> list[str]:
+    """The function's source and, following names, what else of its module it uses."""
+    seen.add(function.__name__)
+    texts = [textwrap.dedent(inspect.getsource(function))]
+    for name in sorted(_names(function.__code__)):
+        used = function.__globals__.get(name)
+        if name in seen or used is None:
+            continue
+        seen.add(name)
+        if isinstance(used, FunctionType) and used.__module__ == function.__module__:
+            texts += _function_text(used, seen)
+        elif isinstance(used, (bool, int, float, str, tuple, list, timedelta, datetime)):
+            texts.append(f"{name}={used!r}")
+        elif isinstance(used, (set, frozenset)):
+            texts.append(f"{name}={sorted(map(repr, used))}")
+        elif isinstance(used, dict):
+            texts.append(f"{name}={sorted((repr(k), repr(v)) for k, v in used.items())}")
+    return texts
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
+    return set(code.co_names).union(*map(_names, inner))

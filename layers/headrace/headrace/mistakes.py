@@ -1,0 +1,219 @@
+"""Every mistake that a definition can have, in words that name the place and the mend.
+
+May import definition only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from datetime import timedelta
+from types import FunctionType
+from typing import TYPE_CHECKING
+
+from headrace.definition import (
+    LIFETIME,
+    Constant,
+    Count,
+    Definition,
+    DistinctCount,
+    Entity,
+    First,
+    Flag,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Min,
+    Number,
+    Source,
+    Std,
+    Sum,
+    Text,
+    TimeSinceLast,
+    TrainingMean,
+    TrainingMedian,
+    View,
+    window_label,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SECOND = timedelta(seconds=1)
+MAX_TILES = 2_000
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_AGGREGATES = (
+    Count, TimeSinceLast, Sum, Mean, Std, Min, Max, First, Last, LastN, DistinctCount,
+)  # fmt: skip
+_POLICIES = (Constant, TrainingMean, TrainingMedian)
+
+
+def mistakes(definition: Definition) -> Iterator[str]:
+    """Every mistake in a definition, each with its place and its mend."""
+    for source in definition.sources:
+        yield from _source_mistakes(source)
+    for kind, names in (
+        ("sources", [source.name for source in definition.sources]),
+        ("views", [view.name for view in definition.views]),
+        ("features", [*(n for v in definition.views for n in v.features
+                        if all(isinstance(a, _AGGREGATES) for a in v.aggregates)),
+                      *definition.request_feature_names]),
+    ):  # fmt: skip
+        for name, times in Counter(names).items():
+            if times > 1:
+                yield f"{kind}: {name!r} is there {times} times; names must be unique"
+    if definition.scored not in definition.sources:
+        yield f"scored: {definition.scored.name!r} is not among sources; add it there"
+    for view in definition.views:
+        yield from _view_mistakes(view, definition)
+    yield from _input_mistakes(definition)
+    yield from _imputation_mistakes(definition)
+    yield from _scoring_mistakes(definition)
+
+
+def _source_mistakes(source: Source) -> Iterator[str]:
+    place = f"source {source.name!r}"
+    roles = Counter([source.id, source.time, *source.entities, *source.fields, "source"])
+    for name, times in roles.items():
+        if not _NAME.match(name):
+            yield f"{place}: field {name!r}; expected lower case letters, digits and underscores"
+        if times > 1:
+            yield f"{place}: field {name!r} has {times} roles; give each role a field of its own"
+    if not _NAME.match(source.name):
+        yield f"{place}: expected lower case letters, digits and underscores as its name"
+    yield from _entity_mistakes(place, source)
+    for name, kind in source.fields.items():
+        yield from _field_mistakes(f"{place}: field {name!r}", kind)
+    yield from _time_mistakes(place, source)
+
+
+def _entity_mistakes(place: str, source: Source) -> Iterator[str]:
+    for name, each in source.entities.items():
+        if not isinstance(each, Entity) or not _NAME.match(each.name):
+            yield f"{place}: entities[{name!r}] is {each!r}; expected Entity('lower_case_name')"
+    for entity, times in Counter(source.entities.values()).items():
+        if times > 1:
+            yield f"{place}: {times} fields hold a {entity.name!r}; declare an entity for each role"
+
+
+def _time_mistakes(place: str, source: Source) -> Iterator[str]:
+    if not timedelta(0) <= source.lateness <= timedelta(days=366):
+        yield f"{place}: lateness is {source.lateness}; expected 0 to 366 days"
+    if source.ahead < timedelta(0):
+        yield f"{place}: ahead is {source.ahead}; expected 0 or more"
+    if source.not_before.tzinfo is None or source.not_before.timestamp() < 0:
+        yield f"{place}: not_before is {source.not_before}; expected an aware time from 1970 on"
+
+
+def _field_mistakes(place: str, kind: object) -> Iterator[str]:
+    if not isinstance(kind, (Number, Flag, Text)):
+        yield f"{place} is {kind!r}; expected Number(...), Flag() or Text(...)"
+    elif isinstance(kind, Number) and kind.at_least is not None and kind.at_most is not None:
+        if kind.at_least > kind.at_most:
+            yield f"{place}: at_least {kind.at_least} is above at_most {kind.at_most}; swap them"
+    elif isinstance(kind, Text) and kind.max_length < 1:
+        yield f"{place}: max_length is {kind.max_length}; expected 1 or more"
+
+
+def _view_mistakes(view: View, definition: Definition) -> Iterator[str]:
+    place = f"view {view.name!r}"
+    if not _NAME.match(view.name):
+        yield f"{place}: expected lower case letters, digits and underscores as its name"
+    if view.source not in definition.sources:
+        yield f"{place}: source {view.source.name!r} is not among sources; add it there"
+    if view.entity not in view.source.entities.values():
+        known = ", ".join(entity.name for entity in view.source.entities.values())
+        yield f"{place}: {view.source.name!r} has no {view.entity.name!r}; it has {known}"
+    if not view.aggregates or not view.windows:
+        yield f"{place}: expected at least one aggregate and one window"
+    for aggregate in view.aggregates:
+        yield from _aggregate_mistakes(place, view, aggregate)
+    yield from _window_mistakes(place, view)
+
+
+def _aggregate_mistakes(place: str, view: View, aggregate: object) -> Iterator[str]:
+    if not isinstance(aggregate, _AGGREGATES):
+        yield f"{place}: {aggregate!r} is no aggregate; expected Count(), Mean('field') and so on"
+        return
+    if isinstance(aggregate, TimeSinceLast) and view.include_current and not view.delay:
+        yield f"{place}: TimeSinceLast would always be 0; set include_current=False"
+    if isinstance(aggregate, LastN) and not 1 <= aggregate.n <= 100:
+        yield f"{place}: LastN n is {aggregate.n}; expected 1 to 100"
+    if not aggregate.field:
+        return
+    kind = view.source.fields.get(aggregate.field)
+    countable = isinstance(aggregate, DistinctCount)
+    if kind is None and not (countable and aggregate.field in view.source.entities):
+        known = ", ".join([*view.source.fields, *(view.source.entities if countable else ())])
+        yield f"{place}: {view.source.name!r} has no field {aggregate.field!r}; it has {known}"
+    elif isinstance(kind, Text) and not countable:
+        yield f"{place}: {aggregate.kind} of text {aggregate.field!r}; expected a Number or Flag"
+
+
+def _window_mistakes(place: str, view: View) -> Iterator[str]:
+    for window in view.windows:
+        if window < _SECOND:
+            yield f"{place}: window {window}; expected at least one second"
+        elif view.hop and window != LIFETIME and window % view.hop:
+            hop, label = window_label(view.hop), window_label(window)
+            yield f"{place}: window {label} is no multiple of hop {hop}; choose a hop that divides"
+    if view.delay < timedelta(0):
+        yield f"{place}: delay is {view.delay}; expected 0 or more"
+    if view.delay and not view.include_current:
+        yield f"{place}: a delayed window never holds the current event; drop include_current"
+    if view.where is not None and not isinstance(view.where, FunctionType):
+        yield f"{place}: where is {view.where!r}; expected a function of the event"
+    if view.head < 1:
+        yield f"{place}: head is {view.head}; expected 1 or more events"
+    if view.hop is not None:
+        yield from _hop_mistakes(place, view, view.hop)
+
+
+def _hop_mistakes(place: str, view: View, hop: timedelta) -> Iterator[str]:
+    if hop < _SECOND:
+        yield f"{place}: hop is {hop}; expected at least one second"
+    elif view.retention / hop > MAX_TILES:
+        tiles = int(view.retention / hop)
+        yield f"{place}: {tiles:,} tiles; expected at most {MAX_TILES:,}: choose a longer hop"
+
+
+def _input_mistakes(definition: Definition) -> Iterator[str]:
+    numeric = [n for n, kind in definition.scored.fields.items() if not isinstance(kind, Text)]
+    known = [*definition.view_features, *definition.request_feature_names, *numeric]
+    if not definition.inputs:
+        yield "inputs: empty; expected the names of the model's inputs, in order"
+    for name, times in Counter(definition.inputs).items():
+        if name not in known:
+            yield f"inputs: {name!r} is unknown; expected one of {', '.join(known)}"
+        if times > 1:
+            yield f"inputs: {name!r} is there {times} times; name each input once"
+    for function in definition.request_features:
+        if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
+            yield f"request_features: {function!r}; expected a named function of (event, features)"
+        elif len(inspect.signature(function).parameters) != 2:
+            yield f"request feature {function.__name__!r}: expected two parameters, event, features"
+        elif function.__name__ in definition.scored.fields:
+            yield f"request feature {function.__name__!r}: is a field's name too; rename it"
+
+
+def _imputation_mistakes(definition: Definition) -> Iterator[str]:
+    known = {*definition.columns, *(view.name for view in definition.views)}
+    for name, policy in {**definition.imputation, "default": definition.default_imputation}.items():
+        if not isinstance(policy, _POLICIES):
+            yield f"imputation of {name!r}: {policy!r}; expected Constant(x), TrainingMean() ..."
+        if name not in known and name != "default":
+            yield f"imputation: {name!r} is neither feature, input nor view; mend the name"
+
+
+def _scoring_mistakes(definition: Definition) -> Iterator[str]:
+    if definition.batch_entity not in definition.scored.entities.values():
+        known = ", ".join(entity.name for entity in definition.scored.entities.values())
+        yield f"batch_entity: {definition.batch_entity.name!r}; expected one of {known}"
+    label = definition.label
+    if not isinstance(label.source.fields.get(label.field), Flag):
+        yield f"label: {label.field!r} of {label.source.name!r}; expected the name of a Flag field"
+    for name in ("fresh_for", "batch_valid_for"):
+        if getattr(definition, name) <= timedelta(0):
+            yield f"{name}: {getattr(definition, name)}; expected more than 0"

@@ -1,0 +1,104 @@
+"""One event on its way through a batch, and what became of the batch as a whole.
+
+May import feature_row and events.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from headrace.feature_row import EntityPart, FeatureRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace.events import Event
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One event on its way through a batch."""
+
+    event: Event
+    number: int
+    sequence: str
+    keys: dict[str, str]
+    parts: dict[str, EntityPart] = field(default_factory=dict)
+    row: FeatureRow | None = None
+    score: float = 0.0
+
+    @property
+    def late(self) -> bool:
+        """Whether the event was too old to be folded, by its arrival or by what a view keeps."""
+        return self.event.late or any(part.late for part in self.parts.values())
+
+    @property
+    def new(self) -> bool:
+        """Whether the event cannot have been scored before."""
+        parts = self.parts.values()
+        return any(p.new for p in parts) and not any(p.repeated or p.late for p in parts)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch.
+
+    Attributes:
+        records: Records in the batch.
+        scored: Events whose score is stored.
+        folded: Events that changed the state of at least one entity.
+        repeated: Scored events that had a stored score already.
+        late: Events too late to change state.
+        conflicts: Conditional writes that lost a race and were done again.
+        quarantined: Reason -> records.
+        unknown_fields: Field -> events that carried it.
+        imputed: Cause -> values.
+        degraded: View -> events that met it after it had outgrown exact rows.
+        lags: Seconds from arrival to stored score, one per scored event.
+        failed: Sequence number of the first record that was not processed; None if all were.
+        failed_number: Its place in the batch, from 0.
+        error: Why.
+    """
+
+    records: int = 0
+    scored: int = 0
+    folded: int = 0
+    repeated: int = 0
+    late: int = 0
+    conflicts: int = 0
+    quarantined: Counter[str] = field(default_factory=Counter)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    imputed: Counter[str] = field(default_factory=Counter)
+    degraded: Counter[str] = field(default_factory=Counter)
+    lags: list[float] = field(default_factory=list)
+    failed: str | None = None
+    failed_number: int = -1
+    error: str = ""
+
+    def fail(self, works: Sequence[Work], error: str) -> None:
+        """Report the first of these works, unless an earlier record is reported already."""
+        if works:
+            self.fail_at(works[0].number, works[0].sequence, error)
+
+    def fail_at(self, number: int, sequence: str, error: str) -> None:
+        """Report a record, unless an earlier one is reported already."""
+        if self.failed is None or number < self.failed_number:
+            self.failed_number, self.failed, self.error = number, sequence, error
+
+    def count(self, works: Iterable[Work]) -> None:
+        """Count what was met on the way of these works."""
+        for work in works:
+            if work.late:
+                self.late += 1
+            else:
+                self.folded += 1
+            for name in work.event.unknown:
+                self.unknown_fields[name] += 1
+            for part in work.parts.values():
+                for view in part.degraded:
+                    self.degraded[view] += 1
+            if work.row:
+                for each in work.row.imputed.values():
+                    self.imputed[each.cause] += 1

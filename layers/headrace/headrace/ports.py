@@ -1,0 +1,183 @@
+"""What scoring needs from the outside, as Protocols; adapters fulfil them.
+
+May import scores and events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace.errors import Fault
+    from headrace.events import Record
+    from headrace.scores import BatchScore, ScoreRecord
+
+
+class StoredState(NamedTuple):
+    """A stored entity item: version (1, 2, ...) and packed state."""
+
+    version: int
+    data: bytes
+
+
+class StateWrite(NamedTuple):
+    """A conditional write of one entity.
+
+    Attributes:
+        key: Such as ``customer#42``.
+        expected: Version that the store must still hold; 0 where there must be no item.
+        data: The packed state.
+        expires: Unix second after which the item may go; None keeps it.
+    """
+
+    key: str
+    expected: int
+    data: bytes
+    expires: int | None
+
+
+class WriteOutcome(NamedTuple):
+    """What became of conditional writes.
+
+    Attributes:
+        lost: Keys whose stored version was not the expected one.
+        failed: Key -> what went wrong, for writes that may or may not have been stored.
+    """
+
+    lost: frozenset[str]
+    failed: dict[str, str]
+
+
+class ScannedState(NamedTuple):
+    """An entity item met by a scan."""
+
+    key: str
+    version: int
+    data: bytes
+
+
+class ScanPage(NamedTuple):
+    """Some items of a scan, and where it goes on (None at the end)."""
+
+    items: Sequence[ScannedState]
+    cursor: str | None
+
+
+class Segment(NamedTuple):
+    """One of ``total`` disjoint parts of a table, read in pages of at most ``limit`` items."""
+
+    number: int
+    total: int
+    limit: int = 500
+
+
+class StateStore(Protocol):
+    """Entity states, each with a version."""
+
+    def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
+        """Read items consistently; keys without an item are left out.
+
+        Raises:
+            StoreUnavailable: The store did not answer within its bounded retries.
+        """
+
+    def write(self, writes: Sequence[StateWrite]) -> WriteOutcome:
+        """Write items, each on condition of its version. Does not raise for single items."""
+
+    def scan(self, entity: str, segment: Segment, cursor: str | None) -> ScanPage:
+        """Read a page of one of several disjoint segments of an entity's items.
+
+        Raises:
+            StoreUnavailable: The store did not answer within its bounded retries.
+        """
+
+
+class Replaced(NamedTuple):
+    """Batch scores that made place for new ones, and how many of them had been read."""
+
+    scores: int
+    read: int
+
+
+class ScoreStore(Protocol):
+    """Score records by event, batch scores by entity, and the batch run's progress."""
+
+    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+        """Store scores of events that cannot have one yet.
+
+        Raises:
+            StoreUnavailable: Not all could be stored.
+        """
+
+    def put_first(self, records: Sequence[ScoreRecord]) -> int:
+        """Store scores where none is stored; the number of those that were there already.
+
+        Raises:
+            StoreUnavailable: Not all could be stored.
+        """
+
+    def get(self, event_id: str) -> ScoreRecord | None:
+        """The stored score of an event.
+
+        Raises:
+            StoreUnavailable: The store did not answer.
+        """
+
+    def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
+        """Store batch scores, each in place of the entity's former one.
+
+        Raises:
+            StoreUnavailable: Not all could be stored.
+        """
+
+    def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
+        """An entity's batch score, marked as read."""
+
+    def get_progress(self) -> bytes | None:
+        """The batch run's checkpoint."""
+
+    def put_progress(self, data: bytes) -> None:
+        """Store the batch run's checkpoint."""
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """A record that was refused, with all that a redrive needs."""
+
+    record: Record
+    faults: tuple[Fault, ...]
+
+
+class Quarantine(Protocol):
+    """Where refused records are kept."""
+
+    def put(self, refused: Quarantined) -> None:
+        """Keep one record; repeating it changes nothing.
+
+        Raises:
+            StoreUnavailable: It could not be kept.
+        """
+
+
+class EventStream(Protocol):
+    """The stream that events are put on."""
+
+    def put(self, data: bytes, partition_key: str) -> str:
+        """Put one event; its sequence number.
+
+        Raises:
+            StreamUnavailable: The stream did not take it.
+        """
+
+
+class Clock(Protocol):
+    """Time and waiting."""
+
+    def now(self) -> int:
+        """Microseconds UTC since 1970."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""

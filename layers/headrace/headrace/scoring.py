@@ -1,0 +1,287 @@
+"""The use cases. START HERE: ``StreamScorer.score`` is what happens to a batch of records.
+
+decode -> read each entity once -> fold -> feature rows -> one model call -> write each entity
+once, conditionally -> write scores -> report the first failure. ``requests.py`` and ``batch.py``
+go through the same parts. May import everything inwards; no AWS, no logging, no clock.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+from headrace.errors import EventRejected, StoreUnavailable
+from headrace.events import Event, EventDecoder, Record, us_to_text
+from headrace.feature_row import Assembler, EntityPart
+from headrace.outcome import Outcome, Work
+from headrace.ports import Quarantined, StateWrite
+from headrace.scores import Rung, ScoreRecord
+from headrace.state import EntityState, StateCodec
+from headrace.windows import Folded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from headrace.model import Bundle
+    from headrace.ports import Clock, Quarantine, ScoreStore, StateStore
+
+MAX_ATTEMPTS = 8
+"""How often an entity is written before a lost race fails the batch."""
+
+_FIRST_WAIT_SECONDS = 0.02
+_MICROSECONDS_PER_SECOND = 1_000_000
+
+
+class Scorer:
+    """The part that stream, request and batch share: fold, assemble, score."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.definition = bundle.definition
+        self.decoder = EventDecoder(bundle.definition)
+        self.codec = StateCodec(bundle.definition)
+        self.assembler = Assembler(bundle.definition, self.codec, bundle.imputer)
+        read = {(v.source.name, v.entity.name) for v in self.definition.views}
+        scored = self.definition.scored
+        self._entities = {
+            source.name: tuple(
+                entity.name
+                for entity in source.entities.values()
+                if source is scored or (source.name, entity.name) in read
+            )
+            for source in self.definition.sources
+        }
+
+    def work(self, record: Record, number: int = 0) -> Work:
+        """Decode a record and see which entities it touches.
+
+        Raises:
+            EventRejected: With every fault that the event has.
+        """
+        event = self.decoder.decode(record.data, record.arrival)
+        keys = {name: event.keys[name] for name in self._entities[event.source.name]}
+        return Work(event, number, record.sequence, keys)
+
+    def fold_entity(self, state: EntityState, works: Sequence[Work]) -> None:
+        """Fold the works that touch one entity, in their order, and note what it says of each."""
+        entity, earliest = state.entity, _earliest_after(works)
+        for number, work in enumerate(works):
+            part = work.parts[entity] = EntityPart()
+            if work.event.source is self.definition.scored:
+                later = partial(_digests_after, works, number, earliest)
+                self._step(state, work.event, part, later)
+            else:
+                self._fold(state, work.event, part)
+            if not work.event.late:
+                state.note_arrival(work.event.arrival)
+
+    def _fold(self, state: EntityState, event: Event, part: EntityPart) -> None:
+        """An event that is not scored only changes state."""
+        for fold in self.codec.folds[state.entity]:
+            if fold.view.source is event.source:
+                folded = fold.fold(self.codec.view(state, fold), event)
+                part.note(folded)
+                if folded is Folded.NEW:
+                    state.changed.add(fold.view.name)
+
+    def _step(
+        self, state: EntityState, event: Event, part: EntityPart, later: Callable[[], list[bytes]]
+    ) -> None:
+        """An event that is scored changes state and has features."""
+        for fold in self.codec.folds[state.entity]:
+            view = self.codec.view(state, fold)
+            if fold.view.source is event.source:
+                step = fold.step(view, event, later)
+                part.note(step.folded)
+                if step.folded is Folded.NEW:
+                    state.changed.add(fold.view.name)
+            else:
+                step = fold.look(view, event.time)
+            part.add(step)
+            if view.hop and fold.view.hop is None:
+                part.degraded.append(fold.view.name)
+        if not (event.late or part.late):
+            state.note_scored(event.id, event.time)
+
+    def score_works(self, works: Sequence[Work]) -> None:
+        """Assemble the rows of folded works of the scored source and score them in one call."""
+        for work in works:
+            work.row = self.assembler.of_event(work.event, work.parts)
+        rows = [self.assembler.input_row(work.row) for work in works if work.row]
+        for work, score in zip(works, self.bundle.model.score(rows), strict=True):
+            work.score = score
+
+    def record(self, work: Work, scored_at: str) -> ScoreRecord:
+        """The score record of a scored work."""
+        event, row = work.event, work.row
+        if row is None:
+            msg = f"event {event.id!r}: got no feature row; expected score_works before record"
+            raise ValueError(msg)
+        parts = work.parts
+        return ScoreRecord(
+            id=event.id,
+            source=event.source.name,
+            event_time=us_to_text(event.time),
+            score=work.score,
+            rung=Rung.REAL_TIME,
+            model_version=self.bundle.manifest.model_version,
+            definition_hash=self.bundle.manifest.definition_hash,
+            late=work.late,
+            entities={name: key[len(name) + 1 :] for name, key in event.keys.items()},
+            features=row.columns,
+            imputed=row.imputed,
+            ages={name: _age(event.time, part.newest) for name, part in parts.items()},
+            scored_at=scored_at,
+            degraded=[view for part in parts.values() for view in part.degraded],
+        )
+
+
+class StreamScorer:
+    """Scores batches of records from the stream."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        states: StateStore,
+        scores: ScoreStore,
+        quarantine: Quarantine,
+        clock: Clock,
+    ) -> None:
+        self._scorer, self._clock = scorer, clock
+        self._states, self._scores, self._quarantine = states, scores, quarantine
+        self._jitter = Random()
+
+    def score(self, records: Sequence[Record]) -> Outcome:
+        """Fold and score a batch, in order of arrival.
+
+        Args:
+            records: Of one shard, in order.
+
+        Returns:
+            What became of them. Where ``failed`` is set, that record and all after it must be
+            delivered again; what was done already is recognised then.
+        """
+        outcome = Outcome(records=len(records))
+        works = self._decode(records, outcome)
+        by_key = _group(works)
+        try:
+            states = self._read(by_key)
+        except StoreUnavailable as error:
+            outcome.fail(works, str(error))
+            return outcome
+        failed = self._fold_and_write(by_key, states, outcome)
+        undone = {id(work) for key in failed for work in by_key[key]}
+        done = [work for work in works if id(work) not in undone]
+        if failed:
+            outcome.fail([w for w in works if id(w) in undone], next(iter(failed.values())))
+        self._write_scores(done, outcome)
+        outcome.count(done)
+        return outcome
+
+    def _decode(self, records: Sequence[Record], outcome: Outcome) -> list[Work]:
+        """Decode up to the first bad record that cannot be kept; bad ones go to quarantine."""
+        works = []
+        for number, record in enumerate(records):
+            try:
+                works.append(self._scorer.work(record, number))
+            except EventRejected as error:
+                try:
+                    self._quarantine.put(Quarantined(record, error.faults))
+                except StoreUnavailable as unavailable:
+                    outcome.fail_at(number, record.sequence, str(unavailable))
+                    break
+                outcome.quarantined[error.faults[0].reason] += 1
+        return works
+
+    def _read(self, keys: Iterable[str]) -> dict[str, EntityState]:
+        wanted = list(keys)
+        stored = self._states.read(wanted)
+        codec = self._scorer.codec
+        return {
+            key: codec.decode(key, *stored[key]) if key in stored else codec.empty(key)
+            for key in wanted
+        }
+
+    def _fold_and_write(
+        self, by_key: dict[str, list[Work]], states: dict[str, EntityState], outcome: Outcome
+    ) -> dict[str, str]:
+        """Fold and write; a lost race reads, folds and writes again only what it touched.
+
+        Returns:
+            Key -> why, for entities that could not be written.
+        """
+        failed: dict[str, str] = {}
+        for attempt in range(MAX_ATTEMPTS):
+            for key, state in states.items():
+                self._scorer.fold_entity(state, by_key[key])
+            self._score(by_key, states)
+            written = self._states.write(list(self._writes(states)))
+            failed.update(written.failed)
+            if not written.lost:
+                return failed
+            outcome.conflicts += len(written.lost)
+            if attempt + 1 < MAX_ATTEMPTS:
+                self._clock.sleep(self._jitter.uniform(0, _FIRST_WAIT_SECONDS * 2**attempt))
+                try:
+                    states = self._read(sorted(written.lost))
+                except StoreUnavailable as error:
+                    return failed | dict.fromkeys(written.lost, str(error))
+        lost = f"lost {MAX_ATTEMPTS} races for the same entity"
+        return failed | dict.fromkeys(written.lost, lost)
+
+    def _score(self, by_key: dict[str, list[Work]], states: dict[str, EntityState]) -> None:
+        scored = self._scorer.definition.scored
+        touched = {id(w): w for key in states for w in by_key[key] if w.event.source is scored}
+        self._scorer.score_works(list(touched.values()))
+
+    def _writes(self, states: dict[str, EntityState]) -> Iterable[StateWrite]:
+        codec = self._scorer.codec
+        for key, state in states.items():
+            if state.changed:
+                yield StateWrite(key, state.version, codec.encode(state), codec.expires(state))
+
+    def _write_scores(self, works: Sequence[Work], outcome: Outcome) -> None:
+        scored = [w for w in works if w.event.source is self._scorer.definition.scored]
+        now = self._clock.now()
+        stamp = us_to_text(now)
+        new = [self._scorer.record(work, stamp) for work in scored if work.new]
+        other = [self._scorer.record(work, stamp) for work in scored if not work.new]
+        try:
+            if new:
+                self._scores.put_new(new)
+            if other:
+                outcome.repeated += self._scores.put_first(other)
+        except StoreUnavailable as error:
+            outcome.fail(scored, str(error))
+            return
+        outcome.scored += len(scored)
+        outcome.lags += [(now - w.event.arrival) / _MICROSECONDS_PER_SECOND for w in scored]
+
+
+def _earliest_after(works: Sequence[Work]) -> list[float]:
+    """For each work the earliest event time among those after it."""
+    earliest, found = float("inf"), []
+    for work in reversed(works):
+        found.append(earliest)
+        earliest = min(earliest, work.event.time)
+    return found[::-1]
+
+
+def _digests_after(works: Sequence[Work], number: int, earliest: Sequence[float]) -> list[bytes]:
+    """Digests of the works after one, where any of them could lie in a window of its."""
+    if earliest[number] > works[number].event.time:
+        return []
+    return [work.event.digest for work in works[number + 1 :]]
+
+
+def _age(time: int, newest: int | None) -> float | None:
+    return None if newest is None else (time - newest) / _MICROSECONDS_PER_SECOND
+
+
+def _group(works: Iterable[Work]) -> dict[str, list[Work]]:
+    by_key: dict[str, list[Work]] = {}
+    for work in works:
+        for key in work.keys.values():
+            by_key.setdefault(key, []).append(work)
+    return by_key

@@ -1,0 +1,202 @@
+"""One entity's state: all of its views, packed into one binary value.
+
+Views are unpacked when they are first needed, and only those that changed are packed again.
+May import windows, rows, events, definition, errors.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.errors import StateError
+from headrace.rows import MICROSECONDS, SECONDS, Column, Rows, Ticks
+from headrace.windows import ViewFold, ViewState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.definition import Definition
+
+FORMAT = 1
+_MICROSECONDS_PER_SECOND = 1_000_000
+
+
+class _PackedView(msgspec.Struct, array_like=True):
+    layout: bytes
+    horizon: int
+    hop: int
+    unit: int
+    base: int
+    times: bytes
+    digests: bytearray
+    columns: list[tuple[str, int, bytes]]
+    tiles: list[tuple[int, list[Any]]] = []
+    lifetime: list[Any] | None = None
+
+
+class _PackedEntity(msgspec.Struct, array_like=True):
+    format: int
+    newest_arrival: int
+    last_id: str
+    last_time: int
+    views: dict[str, bytes]
+
+
+_decode_entity = msgspec.msgpack.Decoder(_PackedEntity).decode
+_decode_view = msgspec.msgpack.Decoder(_PackedView).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class EntityState:
+    """What is known of one entity.
+
+    Attributes:
+        key: Such as ``customer#42``.
+        entity: The entity's name, such as ``customer``.
+        version: Version of the stored item; 0 where there is none.
+        newest_arrival: Arrival time of the newest event folded, microseconds UTC.
+        last_id: Id of the scored event with the newest event time; "" without one.
+        last_time: Its event time, microseconds UTC.
+    """
+
+    __slots__ = ("changed", "entity", "key", "last_id", "last_time", "newest_arrival", "packed",
+                 "version", "views")  # fmt: skip
+
+    def __init__(self, key: str, version: int, stored: _PackedEntity | None) -> None:
+        self.key, self.version = key, version
+        self.entity = key.partition("#")[0]
+        self.newest_arrival = stored.newest_arrival if stored else 0
+        self.last_id = stored.last_id if stored else ""
+        self.last_time = stored.last_time if stored else 0
+        self.packed = stored.views if stored else {}
+        self.views: dict[str, ViewState] = {}
+        self.changed: set[str] = set()
+
+    def note_arrival(self, arrival: int) -> None:
+        """Remember the newest arrival, by which old rows are given up."""
+        self.newest_arrival = max(self.newest_arrival, arrival)
+
+    def note_scored(self, event_id: str, time: int) -> None:
+        """Remember the newest scored event, whose score is the entity's last one."""
+        if (time, event_id) > (self.last_time, self.last_id):
+            self.last_id, self.last_time = event_id, time
+
+
+class StateCodec:
+    """Packs and unpacks the states of one definition's entities."""
+
+    def __init__(self, definition: Definition) -> None:
+        folds = [ViewFold(view) for view in definition.views]
+        names = {view.entity.name for view in definition.views}
+        names |= {entity.name for entity in definition.scored.entities.values()}
+        self.folds: dict[str, list[ViewFold]] = {
+            name: [fold for fold in folds if fold.view.entity.name == name] for name in names
+        }
+        self._retention = {name: _retention(found) for name, found in self.folds.items()}
+        self._layouts = {fold.view.name: fold.layout for fold in folds}
+
+    def empty(self, key: str) -> EntityState:
+        """State of an entity that has none stored."""
+        return EntityState(key, 0, None)
+
+    def decode(self, key: str, version: int, data: bytes) -> EntityState:
+        """Unpack a stored state (its views when they are needed).
+
+        Raises:
+            StateError: The bytes are not a state of this format.
+        """
+        try:
+            stored = _decode_entity(data)
+        except msgspec.DecodeError as error:
+            msg = f"state of {key}: {error}; expected what Headrace wrote"
+            raise StateError(msg) from error
+        if stored.format != FORMAT:
+            msg = f"state of {key}: format is {stored.format}; this version reads {FORMAT}"
+            raise StateError(msg)
+        return EntityState(key, version, stored)
+
+    def view(self, state: EntityState, fold: ViewFold) -> ViewState:
+        """The entity's state in one view.
+
+        Raises:
+            StateError: It was written under another layout of the view.
+        """
+        name = fold.view.name
+        found = state.views.get(name)
+        if found is None:
+            data = state.packed.get(name)
+            found = fold.empty() if data is None else self._unpack(state.key, name, data)
+            state.views[name] = found
+        return found
+
+    def encode(self, state: EntityState) -> bytes:
+        """Pack a state; views that did not change keep their bytes."""
+        views = dict(state.packed)
+        for fold in self.folds[state.entity]:
+            name = fold.view.name
+            if name in state.changed:
+                view = state.views[name]
+                fold.evict(view, state.newest_arrival)
+                views[name] = _encode(_packed(self._layouts[name], view))
+        return _encode(
+            _PackedEntity(FORMAT, state.newest_arrival, state.last_id, state.last_time, views)
+        )
+
+    def expires(self, state: EntityState) -> int | None:
+        """Unix second after which nothing in the state can matter; None for lifetime windows."""
+        longest = self._retention[state.entity]
+        if longest is None:
+            return None
+        return (state.newest_arrival + longest) // _MICROSECONDS_PER_SECOND + 1
+
+    def _unpack(self, key: str, name: str, data: bytes) -> ViewState:
+        packed = _decode_view(data)
+        if packed.layout != self._layouts[name]:
+            msg = (
+                f"state of {key}: view {name!r} was written with other fields, hop or source; "
+                "give the changed view a new name, or rebuild state with `headrace replay`"
+            )
+            raise StateError(msg)
+        columns = [Column(code, scale, _array(code, part)) for code, scale, part in packed.columns]
+        ticks = _ticks(packed.unit, packed.base)
+        rows = Rows(ticks, _array(ticks.code, packed.times), packed.digests, columns)
+        return ViewState(rows, packed.hop, packed.horizon, dict(packed.tiles), packed.lifetime)
+
+
+def _retention(folds: Sequence[ViewFold]) -> int | None:
+    """How long the views need anything, microseconds; None for ever."""
+    if any(fold.lifetime for fold in folds):
+        return None
+    return max((fold.retention for fold in folds), default=None)
+
+
+def _packed(layout: bytes, view: ViewState) -> _PackedView:
+    rows = view.rows
+    columns = [(c.code, c.scale, c.data.tobytes()) for c in rows.columns]
+    return _PackedView(
+        layout,
+        view.horizon,
+        view.hop,
+        rows.ticks.unit,
+        rows.ticks.base,
+        rows.times.tobytes(),
+        rows.digests,
+        columns,
+        sorted(view.tiles.items()),
+        view.base,
+    )
+
+
+def _array(code: str, data: bytes) -> array[Any]:
+    found: array[Any] = array(code)
+    found.frombytes(data)
+    return found
+
+
+def _ticks(unit: int, base: int) -> Ticks:
+    if unit == SECONDS.unit:
+        return SECONDS
+    return MICROSECONDS if unit == MICROSECONDS.unit else Ticks(unit, base, "I")
