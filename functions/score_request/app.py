@@ -1,0 +1,83 @@
+"""The scoring endpoint: score an event now, or look a score up."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+
+from headrace import bootstrap
+from headrace.adapters.api import answer, answer_batch, parse_batch, problem, problem_of
+from headrace.adapters.telemetry import logger
+from headrace.errors import HeadraceError, Misconfigured
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+app = APIGatewayRestResolver()
+
+
+@app.post("/scores")
+def score() -> Response[str]:
+    """Score one event; with ``?record=true`` it goes onto the stream too."""
+    scorer, body = bootstrap.request_scorer(), _body()
+    found = scorer.score(body)
+    if app.current_event.get_query_string_value("record") == "true":
+        return answer(found, recorded=scorer.record(body))
+    return answer(found)
+
+
+@app.post("/scores/batch")
+def score_batch() -> Response[str]:
+    """Score up to 100 events, each by itself."""
+    return answer_batch(bootstrap.request_scorer().score_many(parse_batch(_body())))
+
+
+@app.get("/scores/<event_id>")
+def score_of_event(event_id: str) -> Response[str]:
+    """The stored score of an event."""
+    found = bootstrap.request_scorer().score_of_event(event_id)
+    if found is None:
+        return problem(HTTPStatus.NOT_FOUND, f"event {event_id!r} has no score")
+    return answer(found)
+
+
+@app.get("/entities/<entity>/<entity_id>/score")
+def score_of_entity(entity: str, entity_id: str) -> Response[str]:
+    """The best score known of an entity."""
+    scorer = bootstrap.request_scorer()
+    if not scorer.knows(entity):
+        return problem(HTTPStatus.NOT_FOUND, f"the definition has no entity {entity!r}")
+    return answer(scorer.score_of_entity(entity, entity_id))
+
+
+@app.get("/health")
+def health() -> Response[str]:
+    """Whether the bundle loads, and which one it is."""
+    scorer = bootstrap.request_scorer()
+    return answer({"model_version": scorer.model_version, "definition": scorer.definition_hash})
+
+
+@app.not_found
+def no_route(error: Exception) -> Response[str]:
+    """A path that the endpoint does not have."""
+    return problem(HTTPStatus.NOT_FOUND, f"no route {app.current_event.path!r}")
+
+
+@app.exception_handler(HeadraceError)  # type: ignore[untyped-decorator]  # Powertools' own
+def refuse(error: HeadraceError) -> Response[str]:
+    """Every error that Headrace raises, as problem details."""
+    if isinstance(error, Misconfigured):
+        logger.exception("misconfigured")
+    return problem_of(error)
+
+
+def _body() -> bytes:
+    return (app.current_event.decoded_body or "").encode()
+
+
+@logger.inject_lambda_context(clear_state=True)
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """An API Gateway request in, its answer out."""
+    return app.resolve(event, context)

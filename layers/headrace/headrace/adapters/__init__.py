@@ -1,0 +1,1 @@
+"""Fulfilments of the ports: DynamoDB, S3, Kinesis, memory, the clock."""

@@ -1,0 +1,96 @@
+"""What the endpoint answers: JSON, and problem details (RFC 9457) for what goes wrong."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aws_lambda_powertools.event_handler import Response
+
+from headrace.errors import EventRejected, Fault, TooLarge, Unavailable
+from headrace.requests import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.errors import HeadraceError
+    from headrace.scores import ScoreRecord
+
+_JSON = "application/json"
+_PROBLEM = "application/problem+json"
+_STATUS = {
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "not_utf8": HTTPStatus.BAD_REQUEST,
+    "not_json": HTTPStatus.BAD_REQUEST,
+    "not_an_object": HTTPStatus.BAD_REQUEST,
+}
+
+
+class BatchRequest(msgspec.Struct, frozen=True):
+    """Body of a batch request."""
+
+    events: list[msgspec.Raw]
+
+
+def parse_batch(body: bytes) -> list[bytes]:
+    """The events of a batch request's body, each as JSON.
+
+    Raises:
+        EventRejected: The body is not ``{"events": [...]}``.
+    """
+    try:
+        return [bytes(raw) for raw in msgspec.json.decode(body, type=BatchRequest).events]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        message = f'body: {error}; expected {{"events": [...]}}'
+        raise EventRejected([Fault("not_json", "", message)]) from None
+
+
+def answer(body: Any, **extra: object) -> Response[str]:
+    """200 with a struct as JSON, and a few fields more."""
+    if extra:
+        body = msgspec.to_builtins(body) | extra
+    return Response(HTTPStatus.OK, _JSON, msgspec.json.encode(body).decode())
+
+
+def answer_batch(scores: Sequence[ScoreRecord | Refused]) -> Response[str]:
+    """200 with one entry per event: its score, or its faults, each with a status of its own."""
+    entries = [
+        {"status": status_of(score.faults).value, "faults": score.faults}
+        if isinstance(score, Refused)
+        else {"status": HTTPStatus.OK.value, "record": score}
+        for score in scores
+    ]
+    return Response(HTTPStatus.OK, _JSON, msgspec.json.encode({"scores": entries}).decode())
+
+
+def problem(
+    status: HTTPStatus, detail: str, faults: Sequence[Fault] = (), headers: Any = None
+) -> Response[str]:
+    """Problem details: type, title, status, detail, and every fault of the event."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+    }
+    if faults:
+        body["faults"] = list(faults)
+    return Response(status, _PROBLEM, msgspec.json.encode(body).decode(), headers or {})
+
+
+def problem_of(error: HeadraceError) -> Response[str]:
+    """Problem details of an error that a caller can do something about."""
+    if isinstance(error, EventRejected):
+        return problem(status_of(error.faults), str(error), error.faults)
+    if isinstance(error, TooLarge):
+        return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
+    if isinstance(error, Unavailable):
+        detail = f"{error}; the same request may succeed later"
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service is misconfigured; see its logs")
+
+
+def status_of(faults: Sequence[Fault]) -> HTTPStatus:
+    """The status of a refused event: 400 unreadable, 413 too large, 422 all other faults."""
+    return _STATUS.get(faults[0].reason, HTTPStatus.UNPROCESSABLE_ENTITY)

@@ -1,0 +1,45 @@
+"""Clients of AWS with a timeout and bounded retries on every call, and calls in parallel."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+AWS_ERRORS = (BotoCoreError, ClientError)
+PARALLEL_CALLS = 8
+_CONFIG = Config(
+    connect_timeout=2,
+    read_timeout=5,
+    retries={"total_max_attempts": 4, "mode": "standard"},
+    max_pool_connections=PARALLEL_CALLS,
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def client(service: str) -> Any:
+    """A client of one AWS service; region, credentials and endpoint come from the environment."""
+    return boto3.client(service, config=_CONFIG)
+
+
+def error_code(error: BotoCoreError | ClientError) -> str:
+    """AWS's code of an error, or the exception's name where AWS did not answer."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "Unknown"))
+    return type(error).__name__
+
+
+def in_parallel(call: Callable[[T], R], arguments: Sequence[T]) -> list[R]:
+    """Results of a call for each argument, in order; a single one without a thread."""
+    if len(arguments) <= 1:
+        return [call(argument) for argument in arguments]
+    with ThreadPoolExecutor(min(PARALLEL_CALLS, len(arguments))) as pool:
+        return list(pool.map(call, arguments))

@@ -1,0 +1,36 @@
+"""The only place where the library asks what time it is."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """The machine's clock; fulfils ``ports.Clock``."""
+
+    def now(self) -> int:
+        """Microseconds UTC since 1970."""
+        return time.time_ns() // 1_000
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class FixedClock:
+    """A clock that stands still unless told to wait; for tests and replays."""
+
+    def __init__(self, now: int = 0) -> None:
+        self._now = now
+
+    def now(self) -> int:
+        """Microseconds UTC since 1970."""
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Move on at once."""
+        self._now += int(seconds * 1_000_000)
+
+    def set(self, now: int) -> None:
+        """Move to an instant, microseconds UTC."""
+        self._now = now

@@ -1,0 +1,266 @@
+"""States and scores in DynamoDB.
+
+Only conditional puts and puts of whole items: nothing whose repetition would change the result.
+A put whose answer was lost may be repeated by botocore and then lose against itself; the caller
+reads again and finds its own write.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
+from headrace.errors import StoreUnavailable
+from headrace.ports import Replaced, ScannedState, ScanPage, StoredState, WriteOutcome
+from headrace.scores import BATCH_PREFIX, EVENT_PREFIX, PROGRESS_ID, BatchScore, ScoreRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace.ports import Clock, Segment, StateWrite
+
+_LOST = "ConditionalCheckFailedException"
+_READ_LIMIT = 100
+_WRITE_LIMIT = 25
+_ROUNDS = 6
+_FIRST_WAIT_SECONDS = 0.05
+_US_PER_SECOND = 1_000_000
+
+Item = dict[str, Any]
+T = TypeVar("T")
+
+
+class DynamoStates:
+    """Fulfils ``ports.StateStore``: items of ``entity``, ``version``, ``state``, ``expires``."""
+
+    def __init__(self, client: Any, table: str, clock: Clock) -> None:
+        self._client, self._table, self._clock = client, table, clock
+
+    def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
+        """See the port: BatchGetItem, consistent, unprocessed keys asked for again."""
+        chunks = _chunks(keys, _READ_LIMIT)
+        items = [item for found in in_parallel(self._read_chunk, chunks) for item in found]
+        return {item["entity"]["S"]: _stored(item) for item in items}
+
+    def write(self, writes: Sequence[StateWrite]) -> WriteOutcome:
+        """See the port: one conditional PutItem per entity, several at a time."""
+        found = dict(zip((w.key for w in writes), in_parallel(self._put, writes), strict=True))
+        lost = frozenset(key for key, code in found.items() if code == _LOST)
+        failed = {
+            key: f"state of {key} could not be written: {code}"
+            for key, code in found.items()
+            if code and key not in lost
+        }
+        return WriteOutcome(lost, failed)
+
+    def scan(self, entity: str, segment: Segment, cursor: str | None) -> ScanPage:
+        """See the port: a parallel Scan's segment."""
+        request: Item = {
+            "TableName": self._table,
+            "Segment": segment.number,
+            "TotalSegments": segment.total,
+            "Limit": segment.limit,
+            "FilterExpression": "begins_with(entity, :prefix)",
+            "ExpressionAttributeValues": {":prefix": {"S": f"{entity}#"}},
+        }
+        if cursor is not None:
+            request["ExclusiveStartKey"] = {"entity": {"S": cursor}}
+        try:
+            answer = self._client.scan(**request)
+        except AWS_ERRORS as error:
+            msg = f"states cannot be scanned: {error_code(error)}"
+            raise StoreUnavailable(msg) from error
+        items = [ScannedState(item["entity"]["S"], *_stored(item)) for item in answer["Items"]]
+        last = answer.get("LastEvaluatedKey")
+        return ScanPage(items, last["entity"]["S"] if last else None)
+
+    def _read_chunk(self, keys: list[str]) -> list[Item]:
+        request: Item = {
+            self._table: {"Keys": [{"entity": {"S": key}} for key in keys], "ConsistentRead": True}
+        }
+        items: list[Item] = []
+        for attempt in range(_ROUNDS):
+            try:
+                answer = self._client.batch_get_item(RequestItems=request)
+            except AWS_ERRORS as error:
+                msg = f"states cannot be read: {error_code(error)}"
+                raise StoreUnavailable(msg) from error
+            items += answer["Responses"].get(self._table, [])
+            request = answer.get("UnprocessedKeys", {})
+            if not request:
+                return items
+            self._clock.sleep(_FIRST_WAIT_SECONDS * 2**attempt)
+        left = len(request[self._table]["Keys"])
+        msg = f"states cannot be read: {left} keys unprocessed after {_ROUNDS} attempts"
+        raise StoreUnavailable(msg)
+
+    def _put(self, write: StateWrite) -> str:
+        """Put one item; "" or the code of what went wrong."""
+        item: Item = {
+            "entity": {"S": write.key},
+            "version": {"N": str(write.expected + 1)},
+            "state": {"B": write.data},
+        }
+        if write.expires is not None:
+            item["expires"] = {"N": str(write.expires)}
+        try:
+            self._client.put_item(TableName=self._table, Item=item, **_condition(write.expected))
+        except AWS_ERRORS as error:
+            return error_code(error)
+        return ""
+
+
+class DynamoScores:
+    """Fulfils ``ports.ScoreStore``: items of ``id``, ``record`` and a few readable attributes."""
+
+    def __init__(self, client: Any, table: str, clock: Clock, retention_days: int) -> None:
+        self._client, self._table, self._clock = client, table, clock
+        self._retention = retention_days * 86_400
+
+    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+        """See the port: BatchWriteItem, unprocessed items sent again."""
+        items = [self._item(record) for record in records]
+        in_parallel(self._put_chunk, _chunks(items, _WRITE_LIMIT))
+
+    def put_first(self, records: Sequence[ScoreRecord]) -> int:
+        """See the port: PutItem on condition that there is none."""
+        return sum(in_parallel(self._put_if_absent, [self._item(record) for record in records]))
+
+    def get(self, event_id: str) -> ScoreRecord | None:
+        """See the port."""
+        item = self._get(EVENT_PREFIX + event_id)
+        return None if item is None else _decoded(item, ScoreRecord)
+
+    def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
+        """See the port: PutItem that returns what it replaced."""
+        replaced = [old for old in in_parallel(self._put_batch_score, scores) if old]
+        return Replaced(len(replaced), sum("read_at" in old for old in replaced))
+
+    def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
+        """See the port: one UpdateItem reads and marks."""
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=_id(f"{BATCH_PREFIX}{entity}#{entity_id}"),
+                UpdateExpression="SET read_at = :now",
+                ConditionExpression="attribute_exists(id)",
+                ExpressionAttributeValues={":now": {"N": str(self._now())}},
+                ReturnValues="ALL_NEW",
+            )
+        except AWS_ERRORS as error:
+            if error_code(error) == _LOST:
+                return None
+            raise _unreadable(error) from error
+        score: BatchScore = _decoded(answer["Attributes"], BatchScore)
+        return score
+
+    def get_progress(self) -> bytes | None:
+        """See the port."""
+        item = self._get(PROGRESS_ID)
+        return None if item is None else bytes(item["progress"]["B"])
+
+    def put_progress(self, data: bytes) -> None:
+        """See the port."""
+        self._put({**_id(PROGRESS_ID), "progress": {"B": data}})
+
+    def _now(self) -> int:
+        return self._clock.now() // _US_PER_SECOND
+
+    def _item(self, record: ScoreRecord) -> Item:
+        return {
+            **_id(EVENT_PREFIX + record.id),
+            "event_time": {"S": record.event_time},
+            "score": {"N": repr(record.score)},
+            "rung": {"S": record.rung},
+            "record": {"S": msgspec.json.encode(record).decode()},
+            "expires": {"N": str(self._now() + self._retention)},
+        }
+
+    def _put_chunk(self, items: Sequence[Item]) -> None:
+        request = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
+        for attempt in range(_ROUNDS):
+            try:
+                answer = self._client.batch_write_item(RequestItems=request)
+            except AWS_ERRORS as error:
+                raise _unwritable(error) from error
+            request = answer.get("UnprocessedItems", {})
+            if not request:
+                return
+            self._clock.sleep(_FIRST_WAIT_SECONDS * 2**attempt)
+        msg = f"scores cannot be written: {len(request[self._table])} unprocessed"
+        raise StoreUnavailable(msg)
+
+    def _put_if_absent(self, item: Item) -> bool:
+        """Put a score; whether one was there already."""
+        try:
+            self._put(item, ConditionExpression="attribute_not_exists(id)")
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, AWS_ERRORS) and error_code(error.__cause__) == _LOST:
+                return True
+            raise
+        return False
+
+    def _put_batch_score(self, score: BatchScore) -> Item:
+        item = {
+            **_id(f"{BATCH_PREFIX}{score.entity}#{score.entity_id}"),
+            "event_time": {"S": score.as_of},
+            "score": {"N": repr(score.score)},
+            "record": {"S": msgspec.json.encode(score).decode()},
+            "expires": {"N": str(score.expires)},
+        }
+        return self._put(item, ReturnValues="ALL_OLD")
+
+    def _put(self, item: Item, **options: str) -> Item:
+        try:
+            answer = self._client.put_item(TableName=self._table, Item=item, **options)
+        except AWS_ERRORS as error:
+            raise _unwritable(error) from error
+        old: Item = answer.get("Attributes", {})
+        return old
+
+    def _get(self, item_id: str) -> Item | None:
+        try:
+            answer = self._client.get_item(
+                TableName=self._table, Key=_id(item_id), ConsistentRead=True
+            )
+        except AWS_ERRORS as error:
+            raise _unreadable(error) from error
+        item: Item | None = answer.get("Item")
+        return item
+
+
+def _chunks(values: Iterable[T], size: int) -> list[list[T]]:
+    remaining = iter(values)
+    return list(iter(lambda: list(islice(remaining, size)), []))
+
+
+def _id(value: str) -> Item:
+    return {"id": {"S": value}}
+
+
+def _stored(item: Item) -> StoredState:
+    return StoredState(int(item["version"]["N"]), bytes(item["state"]["B"]))
+
+
+def _condition(expected: int) -> Item:
+    if not expected:
+        return {"ConditionExpression": "attribute_not_exists(entity)"}
+    return {
+        "ConditionExpression": "version = :expected",
+        "ExpressionAttributeValues": {":expected": {"N": str(expected)}},
+    }
+
+
+def _decoded(item: Item, kind: type[Any]) -> Any:
+    return msgspec.json.decode(item["record"]["S"], type=kind)
+
+
+def _unreadable(error: Any) -> StoreUnavailable:
+    return StoreUnavailable(f"scores cannot be read: {error_code(error)}")
+
+
+def _unwritable(error: Any) -> StoreUnavailable:
+    return StoreUnavailable(f"scores cannot be written: {error_code(error)}")

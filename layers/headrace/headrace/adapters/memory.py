@@ -1,0 +1,132 @@
+"""Stores in memory, for replays of volume and for tests; they pass the stores' contract suite."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from headrace.ports import (
+    Quarantined,
+    Replaced,
+    ScannedState,
+    ScanPage,
+    StoredState,
+    WriteOutcome,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace.ports import Segment, StateWrite
+    from headrace.scores import BatchScore, ScoreRecord
+
+
+class MemoryStates:
+    """Fulfils ``ports.StateStore``."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, StoredState] = {}
+
+    def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
+        """See the port."""
+        return {key: self.items[key] for key in keys if key in self.items}
+
+    def write(self, writes: Sequence[StateWrite]) -> WriteOutcome:
+        """See the port."""
+        lost = set()
+        for write in writes:
+            stored = self.items.get(write.key)
+            if (stored.version if stored else 0) != write.expected:
+                lost.add(write.key)
+            else:
+                self.items[write.key] = StoredState(write.expected + 1, write.data)
+        return WriteOutcome(frozenset(lost), {})
+
+    def scan(self, entity: str, segment: Segment, cursor: str | None) -> ScanPage:
+        """See the port; in the order of the keys."""
+        keys = sorted(
+            key
+            for key in self.items
+            if key.startswith(f"{entity}#")
+            and crc32(key.encode()) % segment.total == segment.number
+        )
+        start = 0 if cursor is None else bisect_right(keys, cursor)
+        page = keys[start : start + segment.limit]
+        more = start + segment.limit < len(keys)
+        return ScanPage([ScannedState(key, *self.items[key]) for key in page],
+                        page[-1] if more else None)  # fmt: skip
+
+
+class MemoryScores:
+    """Fulfils ``ports.ScoreStore``."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, ScoreRecord] = {}
+        self.batch: dict[tuple[str, str], BatchScore] = {}
+        self.read_batch: set[tuple[str, str]] = set()
+        self._progress: bytes | None = None
+
+    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+        """See the port."""
+        self.records.update((record.id, record) for record in records)
+
+    def put_first(self, records: Sequence[ScoreRecord]) -> int:
+        """See the port."""
+        there = 0
+        for record in records:
+            there += record.id in self.records
+            self.records.setdefault(record.id, record)
+        return there
+
+    def get(self, event_id: str) -> ScoreRecord | None:
+        """See the port."""
+        return self.records.get(event_id)
+
+    def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
+        """See the port."""
+        keys = [(score.entity, score.entity_id) for score in scores]
+        replaced = Replaced(
+            sum(key in self.batch for key in keys), sum(key in self.read_batch for key in keys)
+        )
+        self.read_batch.difference_update(keys)
+        self.batch.update(zip(keys, scores, strict=True))
+        return replaced
+
+    def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
+        """See the port."""
+        found = self.batch.get((entity, entity_id))
+        if found is not None:
+            self.read_batch.add((entity, entity_id))
+        return found
+
+    def get_progress(self) -> bytes | None:
+        """See the port."""
+        return self._progress
+
+    def put_progress(self, data: bytes) -> None:
+        """See the port."""
+        self._progress = data
+
+
+class MemoryQuarantine:
+    """Fulfils ``ports.Quarantine``."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, Quarantined] = {}
+
+    def put(self, refused: Quarantined) -> None:
+        """See the port."""
+        self.refused[refused.record.position] = refused
+
+
+class MemoryStream:
+    """Fulfils ``ports.EventStream``."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[bytes, str]] = []
+
+    def put(self, data: bytes, partition_key: str) -> str:
+        """See the port."""
+        self.events.append((data, partition_key))
+        return str(len(self.events))

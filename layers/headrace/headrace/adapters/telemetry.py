@@ -1,0 +1,66 @@
+"""Metrics and logs of what was done: counts only, never a payload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger, Metrics, single_metric
+from aws_lambda_powertools.metrics import MetricUnit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from headrace.batch import Progress
+    from headrace.outcome import Outcome
+
+_NAMESPACE = "Headrace"
+_MOST_VALUES = 100  # of one metric in one line of the embedded metric format
+
+logger = Logger()
+metrics = Metrics(namespace=_NAMESPACE)
+
+
+def note_outcome(outcome: Outcome) -> None:
+    """Metrics and one log line for a batch of records."""
+    counts = {
+        "Records": outcome.records,
+        "Scored": outcome.scored,
+        "Repeated": outcome.repeated,
+        "Late": outcome.late,
+        "Conflicts": outcome.conflicts,
+        "Quarantined": sum(outcome.quarantined.values()),
+        "UnknownFields": sum(outcome.unknown_fields.values()),
+        "Imputed": sum(outcome.imputed.values()),
+        "Degraded": sum(outcome.degraded.values()),
+        "FailedBatches": int(outcome.failed is not None),
+    }
+    for name, count in counts.items():
+        metrics.add_metric(name, MetricUnit.Count, count)
+    for lag in _spread(outcome.lags):
+        metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
+    _count_by("Quarantined", "reason", outcome.quarantined)
+    _count_by("Imputed", "cause", outcome.imputed)
+    level = logger.info if outcome.failed is None else logger.error
+    level("batch", extra={**counts, "failed": outcome.failed, "error": outcome.error})
+
+
+def note_run(progress: Progress) -> None:
+    """Metrics and one log line for an invocation of the batch path."""
+    metrics.add_metric("BatchScored", MetricUnit.Count, progress.scored)
+    metrics.add_metric("BatchReplaced", MetricUnit.Count, progress.replaced)
+    metrics.add_metric("BatchRead", MetricUnit.Count, progress.read)
+    logger.info("run", extra={"complete": progress.complete, "scored": progress.scored,
+                              "fresh": progress.fresh, "segment": progress.segment})  # fmt: skip
+
+
+def _count_by(metric: str, dimension: str, counts: Mapping[str, int]) -> None:
+    for value, count in counts.items():
+        with single_metric(metric, MetricUnit.Count, count, namespace=_NAMESPACE) as single:
+            single.add_dimension(dimension, value)
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """At most 100 of the values, evenly over their ranks; the largest among them."""
+    ranked = sorted(values, reverse=True)
+    step = -(-len(ranked) // _MOST_VALUES) or 1
+    return ranked[::step]

@@ -1,0 +1,70 @@
+"""The only place that chooses adapters: builds each use case once per process."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from headrace.adapters import aws
+from headrace.adapters.clock import SystemClock
+from headrace.adapters.dynamodb import DynamoScores, DynamoStates
+from headrace.adapters.kinesis import KinesisStream
+from headrace.adapters.s3 import S3Quarantine
+from headrace.batch import BatchScorer
+from headrace.model import load_bundle
+from headrace.requests import RequestScorer
+from headrace.scoring import Scorer, StreamScorer
+from headrace.settings import Settings, read_settings
+
+
+@cache
+def _settings() -> Settings:
+    return read_settings()
+
+
+@cache
+def _scorer() -> Scorer:
+    return Scorer(load_bundle(_settings().model_dir))
+
+
+@cache
+def _states() -> DynamoStates:
+    return DynamoStates(aws.client("dynamodb"), _settings().state_table, SystemClock())
+
+
+@cache
+def _scores() -> DynamoScores:
+    settings = _settings()
+    client = aws.client("dynamodb")
+    return DynamoScores(client, settings.score_table, SystemClock(), settings.score_retention_days)
+
+
+@cache
+def stream_scorer() -> StreamScorer:
+    """Scores records of the stream."""
+    quarantine = S3Quarantine(aws.client("s3"), _settings().quarantine_bucket)
+    return StreamScorer(_scorer(), _states(), _scores(), quarantine, SystemClock())
+
+
+@cache
+def request_scorer() -> RequestScorer:
+    """Answers requests."""
+    stream = KinesisStream(aws.client("kinesis"), _settings().stream)
+    return RequestScorer(_scorer(), _states(), _scores(), stream, SystemClock())
+
+
+@cache
+def batch_scorer() -> BatchScorer:
+    """Runs the batch path."""
+    return BatchScorer(_scorer(), _states(), _scores(), SystemClock())
+
+
+def now() -> int:
+    """The time, microseconds UTC."""
+    return SystemClock().now()
+
+
+def forget() -> None:
+    """Drop everything built so far; the environment is read again at the next use."""
+    for built in (_settings, _scorer, _states, _scores, stream_scorer, request_scorer,
+                  batch_scorer):  # fmt: skip
+        built.cache_clear()

@@ -1,0 +1,63 @@
+"""The environment, read and checked once; the only module that knows its variables.
+
+May import errors only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where things are.
+
+    Attributes:
+        state_table: DynamoDB table of entity states (``HEADRACE_STATE_TABLE``).
+        score_table: DynamoDB table of scores (``HEADRACE_SCORE_TABLE``).
+        quarantine_bucket: S3 bucket of refused records (``HEADRACE_QUARANTINE_BUCKET``).
+        stream: Kinesis stream of events (``HEADRACE_STREAM``).
+        model_dir: Folder with definition and bundle (``HEADRACE_MODEL_DIR``).
+        score_retention_days: How long scores are kept (``HEADRACE_SCORE_RETENTION_DAYS``).
+    """
+
+    state_table: str
+    score_table: str
+    quarantine_bucket: str
+    stream: str
+    model_dir: Path
+    score_retention_days: int
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: Naming every variable that is missing or malformed.
+    """
+    names = {
+        "state_table": "HEADRACE_STATE_TABLE",
+        "score_table": "HEADRACE_SCORE_TABLE",
+        "quarantine_bucket": "HEADRACE_QUARANTINE_BUCKET",
+        "stream": "HEADRACE_STREAM",
+    }
+    missing = [name for name in names.values() if not environment.get(name)]
+    days = environment.get("HEADRACE_SCORE_RETENTION_DAYS", "365")
+    if not days.isdecimal() or int(days) < 1:
+        missing.append(f"HEADRACE_SCORE_RETENTION_DAYS (got {days!r}; expected days, 1 or more)")
+    if missing:
+        msg = f"environment: missing or malformed {', '.join(missing)}; template.yaml sets them"
+        raise SettingsError(msg)
+    return Settings(
+        **{field: environment[name] for field, name in names.items()},
+        model_dir=Path(environment.get("HEADRACE_MODEL_DIR", "/opt/model")),
+        score_retention_days=int(days),
+    )
