@@ -1,0 +1,265 @@
+"""Train a model on replayed features and write the bundle. May import replay and model."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import msgspec
+import numpy as np
+import polars as pl
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from headrace.errors import BundleError, Misconfigured
+from headrace.imputation import Imputer, fit_statistics
+from headrace.loading import definition_hash
+from headrace.model import (
+    FORMAT,
+    GOLDEN,
+    IMPUTATION,
+    MANIFEST,
+    MODEL,
+    Bundle,
+    GoldenRow,
+    Manifest,
+    SklearnModel,
+    content_version,
+    sha256,
+)
+from headrace.offline.replay import replay
+from headrace.scoring import Scorer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from headrace.definition import Definition
+    from headrace.offline.feed import Feed
+
+GOLDEN_ROWS = 50
+LIBRARIES = ("scikit-learn", "numpy", "joblib")
+_LEAST_POSITIVES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Intervals of event time: train in [start, end), test in [test_start, test_end).
+
+    Between ``end`` and ``test_start`` lie the days whose labels would not have been known yet.
+    """
+
+    start: datetime
+    end: datetime
+    test_start: datetime
+    test_end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A fitted model with its data, ready to be bundled."""
+
+    estimator: Any
+    statistics: dict[str, float]
+    inputs: list[list[float]]
+    split: Split
+    prior: float
+    metrics: dict[str, float]
+
+
+class _NoModel:
+    """Stands in while features are computed for training."""
+
+    def score(self, rows: Sequence[Sequence[float]]) -> list[float]:
+        return [0.0] * len(rows)
+
+
+def feature_scorer(definition: Definition) -> Scorer:
+    """A scorer that computes features and imputes zeros, before there is a model."""
+    imputer = Imputer(definition, dict.fromkeys(definition.columns, 0.0))
+    manifest = _manifest(definition, estimator="none", files={}, rows=0, prior=0.0)
+    return Scorer(Bundle(definition, manifest, _NoModel(), imputer))
+
+
+def training_rows(
+    definition: Definition,
+    events: Feed,
+    labels: Feed,
+    progress: Callable[[int], None] = lambda _: None,
+) -> pl.DataFrame:
+    """Features as the stream saw them, absent ones null, with the label of each event.
+
+    Events without a label are left out. Labels that arrive twice: the last one counts.
+    """
+    frame = replay(feature_scorer(definition), [events, labels], progress=progress).scores
+    absent = [
+        pl.when(pl.col("imputed").list.contains(name))
+        .then(None)
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name in definition.columns
+    ]
+    label = labels.frame.sort(labels.arrival).select(
+        pl.col(labels.source.id).alias(events.source.id),
+        label=pl.col(definition.label.field).cast(pl.Int8),
+    )
+    label = label.unique(events.source.id, keep="last")
+    return frame.with_columns(absent).join(label, on=events.source.id, how="inner")
+
+
+def split_by_time(rows: pl.DataFrame, definition: Definition, test_days: int = 7) -> Split:
+    """The last days for the test, before them a gap of the labels' lateness, the rest to train.
+
+    Raises:
+        Misconfigured: The rows do not span that long.
+    """
+    first, last = rows["event_time"].min(), rows["event_time"].max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        msg = "training: got no labelled event; expected labels with ids of the events"
+        raise Misconfigured(msg)
+    test_end = last + timedelta(microseconds=1)
+    test_start = test_end - timedelta(days=test_days)
+    end = test_start - definition.label.source.lateness
+    if end <= first:
+        need = timedelta(days=test_days) + definition.label.source.lateness
+        msg = f"training: got events from {first} to {last}; expected more than {need}"
+        raise Misconfigured(msg)
+    return Split(first, end, test_start, test_end)
+
+
+def train(definition: Definition, rows: pl.DataFrame, split: Split, estimator: Any) -> Trained:
+    """Fit imputation and estimator on the training interval, measure on the test interval.
+
+    Raises:
+        Misconfigured: Too few positives to learn from, or an estimator that gives no probability.
+        BundleError: An imputation statistic cannot be fitted.
+    """
+    if not hasattr(estimator, "predict_proba"):
+        msg = f"estimator: {type(estimator).__name__} has no predict_proba; expected a classifier"
+        raise Misconfigured(msg)
+    time = pl.col("event_time")
+    train_rows = rows.filter(time.is_between(split.start, split.end, closed="left"))
+    test_rows = rows.filter(time.is_between(split.test_start, split.test_end, closed="left"))
+    columns = {name: train_rows[name].to_list() for name in definition.columns}
+    statistics = fit_statistics(definition, columns)
+    x, y = _matrix(definition, train_rows, statistics), train_rows["label"].to_numpy()
+    if y.sum() < _LEAST_POSITIVES:
+        msg = f"training: {int(y.sum())} positive labels; expected at least {_LEAST_POSITIVES}"
+        raise Misconfigured(msg)
+    estimator.fit(x, y)
+    held_out = _matrix(definition, test_rows, statistics)
+    metrics = _metrics(test_rows, SklearnModel(estimator).score(held_out.tolist()))
+    return Trained(estimator, statistics, x.tolist(), split, float(y.mean()), metrics)
+
+
+def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> Manifest:
+    """Write the bundle beside the definition; the manifest last, so that it is whole or absent.
+
+    Returns:
+        The manifest.
+    """
+    golden = _golden(trained)
+    buffer = io.BytesIO()
+    joblib.dump(trained.estimator, buffer, compress=("zlib", 9))
+    contents = {
+        MODEL: buffer.getvalue(),
+        IMPUTATION: _pretty(trained.statistics),
+        GOLDEN: _pretty(golden),
+    }
+    manifest = _manifest(
+        definition,
+        estimator=" ".join(repr(trained.estimator).split()),
+        files={name: sha256(data) for name, data in contents.items()},
+        rows=len(trained.inputs),
+        prior=trained.prior,
+        split=trained.split,
+        metrics=trained.metrics,
+    )
+    folder = model_dir / "bundle"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / MANIFEST).write_bytes(_pretty(manifest))
+    return manifest
+
+
+def load_estimator(path: Path) -> Any:
+    """The unfitted estimator that a file's function ``build()`` returns.
+
+    Raises:
+        Misconfigured: There is no such file or function.
+    """
+    spec = importlib.util.spec_from_file_location("headrace_estimator", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        msg = f"{path.name}: no such file; expected a Python file with a function build()"
+        raise Misconfigured(msg)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "build", None)):
+        msg = f"{path.name}: no function build(); expected one that returns an unfitted estimator"
+        raise Misconfigured(msg)
+    return module.build()
+
+
+def _matrix(
+    definition: Definition, rows: pl.DataFrame, statistics: Mapping[str, float]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    filled = [pl.col(name).fill_null(statistics[name]) for name in definition.inputs]
+    return rows.select(filled).to_numpy()
+
+
+def _metrics(rows: pl.DataFrame, scores: Sequence[float]) -> dict[str, float]:
+    labels = rows["label"].to_numpy()
+    metrics = {"rows": float(len(labels)), "positives": float(labels.sum())}
+    if 0 < labels.sum() < len(labels):
+        metrics["roc_auc"] = round(float(roc_auc_score(labels, scores)), 6)
+        metrics["average_precision"] = round(float(average_precision_score(labels, scores)), 6)
+    return metrics
+
+
+def _golden(trained: Trained) -> list[GoldenRow]:
+    """Training rows at even ranks of their score, so that the whole range is checked."""
+    scores = SklearnModel(trained.estimator).score(trained.inputs)
+    if not scores:
+        msg = f"{GOLDEN}: got no training row; expected some"
+        raise BundleError(msg)
+    ranked = np.argsort(scores, kind="stable")
+    places = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).round().astype(int))
+    return [GoldenRow(trained.inputs[i], scores[i]) for i in ranked[places].tolist()]
+
+
+def _manifest(
+    definition: Definition,
+    *,
+    estimator: str,
+    files: dict[str, str],
+    rows: int,
+    prior: float,
+    split: Split | None = None,
+    metrics: dict[str, float] | None = None,
+) -> Manifest:
+    found = definition_hash(definition)
+    return Manifest(
+        format=FORMAT,
+        model_version=content_version(files, found),
+        definition_hash=found,
+        inputs=list(definition.inputs),
+        serving="scikit-learn",
+        estimator=estimator,
+        libraries={name: version(name) for name in LIBRARIES},
+        trained_from=split.start.isoformat() if split else "",
+        trained_to=split.end.isoformat() if split else "",
+        rows=rows,
+        prior=prior,
+        metrics=metrics or {},
+        files=files,
+    )
+
+
+def _pretty(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
