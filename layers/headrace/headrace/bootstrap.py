@@ -27,12 +27,14 @@ def _scorer() -> Scorer:
 
 
 @cache
-def _states() -> DynamoStates:
+def state_store() -> DynamoStates:
+    """Entity states."""
     return DynamoStates(aws.client("dynamodb"), _settings().state_table, SystemClock())
 
 
 @cache
-def _scores() -> DynamoScores:
+def score_store() -> DynamoScores:
+    """Scores."""
     settings = _settings()
     client = aws.client("dynamodb")
     return DynamoScores(client, settings.score_table, SystemClock(), settings.score_retention_days)
@@ -42,20 +44,20 @@ def _scores() -> DynamoScores:
 def stream_scorer() -> StreamScorer:
     """Scores records of the stream."""
     quarantine = S3Quarantine(aws.client("s3"), _settings().quarantine_bucket)
-    return StreamScorer(_scorer(), _states(), _scores(), quarantine, SystemClock())
+    return StreamScorer(_scorer(), state_store(), score_store(), quarantine, SystemClock())
 
 
 @cache
 def request_scorer() -> RequestScorer:
     """Answers requests."""
     stream = KinesisStream(aws.client("kinesis"), _settings().stream)
-    return RequestScorer(_scorer(), _states(), _scores(), stream, SystemClock())
+    return RequestScorer(_scorer(), state_store(), score_store(), stream, SystemClock())
 
 
 @cache
 def batch_scorer() -> BatchScorer:
     """Runs the batch path."""
-    return BatchScorer(_scorer(), _states(), _scores(), SystemClock())
+    return BatchScorer(_scorer(), state_store(), score_store(), SystemClock())
 
 
 def now() -> int:
@@ -65,6 +67,6 @@ def now() -> int:
 
 def forget() -> None:
     """Drop everything built so far; the environment is read again at the next use."""
-    for built in (_settings, _scorer, _states, _scores, stream_scorer, request_scorer,
+    for built in (_settings, _scorer, state_store, score_store, stream_scorer, request_scorer,
                   batch_scorer):  # fmt: skip
         built.cache_clear()

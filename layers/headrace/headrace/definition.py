@@ -86,8 +86,8 @@ class Source:
     time: str
     entities: Mapping[str, Entity]
     fields: Mapping[str, Field] = field(default_factory=dict)
-    lateness: timedelta = days(1)
-    ahead: timedelta = minutes(5)
+    lateness: timedelta = timedelta(days=1)
+    ahead: timedelta = timedelta(minutes=5)
     not_before: datetime = datetime(2000, 1, 1, tzinfo=UTC)
 
 

@@ -5,7 +5,7 @@ Stream, request and batch all go through here. May import definition, events, im
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -116,6 +116,8 @@ class Assembler:
     def _impute(
         self, found: dict[str, float | None], causes: Mapping[str, Cause], otherwise: Cause
     ) -> FeatureRow:
+        if None not in found.values():
+            return FeatureRow(cast("dict[str, float]", found), {})
         imputed = {
             name: self._imputer.impute(name, causes.get(name, otherwise))
             for name, value in found.items()
@@ -123,8 +125,7 @@ class Assembler:
         }
         for name, each in imputed.items():
             found[name] = each.value
-        columns = {name: value for name, value in found.items() if value is not None}
-        return FeatureRow(columns, imputed)
+        return FeatureRow(cast("dict[str, float]", found), imputed)
 
 
 def _note_causes(causes: dict[str, Cause], names: tuple[str, ...], part: EntityPart) -> None:

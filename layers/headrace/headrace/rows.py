@@ -124,7 +124,7 @@ class Column:
 
     def total(self, start: int, stop: int) -> tuple[int, float]:
         """Number and sum of the present values between two rows, rounded once."""
-        part = self.packed(start, stop)
+        part = self.packed(start, stop) if self.absent else self.data[start:stop]
         if self.code == "d":
             return len(part), fsum(part)
         return len(part), sum(part) / self.scale

@@ -19,7 +19,7 @@ from headrace.events import Event, microseconds
 from headrace.rows import ABSENT_HASH, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
 MAX_ROWS_BYTES = 350_000
 """An exact view whose rows would take more goes on as a hop view."""
@@ -150,7 +150,7 @@ class ViewFold:
             return True
         try:
             return bool(self.view.where(event.fields))
-        except (TypeError, ValueError, ArithmeticError, LookupError):
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError):
             return False
 
     def insert(self, rows: Rows, event: Event) -> None:
@@ -215,6 +215,8 @@ class ViewFold:
             state.hop = self._hop  # an exact view is exact again once its tiles have aged out
 
     def _of(self, rows: Rows, start: int, stop: int) -> list[Accumulation]:
+        if start >= stop:
+            return [None] * len(self.cells)
         return [cell.of(rows, start, stop) for cell in self.cells]
 
     def _merged(self, a: list[Accumulation] | None, b: list[Accumulation]) -> list[Accumulation]:
@@ -284,30 +286,20 @@ class ViewFold:
         stop = rows.upto(self._snapped(right) if self._delay else right)
         values: list[float | None] = []
         for window in self._windows:
-            found = self._window(state, right, window, stop)
+            if window is None:
+                found = self._of(rows, 0, stop)
+                if state.base is not None:
+                    found = self._merged(state.base, found)
+                left = _NEVER
+            else:
+                left = self._snapped(right - window)
+                found = self._of(rows, rows.upto(left), stop)
+            if state.tiles and left < state.horizon:
+                for k in self._tiles_upto(state, left // state.hop, right):
+                    found = self._merged(state.tiles[k], found)
             for cell, read in self._readers:
                 values += read(found[cell], as_of)
         return values
-
-    def _window(
-        self, state: ViewState, right: int, window: int | None, stop: int
-    ) -> Sequence[Accumulation]:
-        if window is None:
-            start = 0
-        else:
-            left = self._snapped(right - window)
-            start = state.rows.upto(left)
-        if start < stop:
-            found = [cell.of(state.rows, start, stop) for cell in self.cells]
-        else:
-            found = [None] * len(self.cells)
-        if window is None and state.base is not None:
-            found = self._merged(state.base, found)
-        if state.tiles and (window is None or left < state.horizon):
-            first = _NEVER if window is None else left // state.hop
-            for k in self._tiles_upto(state, first, right):
-                found = self._merged(state.tiles[k], found)
-        return found
 
     def _tiles_upto(self, state: ViewState, first: int, right: int) -> list[int]:
         """Tiles after ``first`` whose events all lie at or before the right edge."""

@@ -34,10 +34,10 @@ def note_outcome(outcome: Outcome) -> None:
         "Degraded": sum(outcome.degraded.values()),
         "FailedBatches": int(outcome.failed is not None),
     }
-    for name, count in counts.items():
-        metrics.add_metric(name, MetricUnit.Count, count)
     for lag in _spread(outcome.lags):
         metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
+    for name, count in counts.items():
+        metrics.add_metric(name, MetricUnit.Count, count)
     _count_by("Quarantined", "reason", outcome.quarantined)
     _count_by("Imputed", "cause", outcome.imputed)
     level = logger.info if outcome.failed is None else logger.error

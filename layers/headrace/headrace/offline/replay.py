@@ -5,37 +5,49 @@ Nothing here computes a feature. May import scoring and adapters in memory.
 
 from __future__ import annotations
 
+import gc
 from array import array
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from headrace.adapters.clock import FixedClock
 from headrace.adapters.memory import MemoryQuarantine, MemoryScores, MemoryStates
 from headrace.errors import HeadraceError
-from headrace.events import microseconds
 from headrace.offline.feed import arrivals, records
 from headrace.outcome import Outcome
 from headrace.scoring import Scorer, StreamScorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from headrace.definition import Definition
     from headrace.offline.feed import Feed
     from headrace.ports import Quarantined
     from headrace.scores import ScoreRecord
 
-CHUNK = 10_000
-"""Records in one call of the stream scorer: what Lambda takes at most."""
+CHUNK = 20_000
+"""Records in one call of the stream scorer; scores do not depend on it."""
+
+
+class Window(NamedTuple):
+    """Arrival times, microseconds UTC: before ``start`` events only fill the state; ``end`` ends.
+
+    ``end`` itself is not replayed.
+    """
+
+    start: int = 0
+    end: int = 2**62
 
 
 class ScoreColumns(MemoryScores):
     """Scores as columns instead of records: a tenth of the memory.
 
-    Only scores asked for are kept: ``from_time`` leaves out what is replayed as history.
+    While ``keeping`` is False, scores are passed over: history only fills the state.
     """
 
     def __init__(self, definition: Definition) -> None:
@@ -43,11 +55,11 @@ class ScoreColumns(MemoryScores):
         self.keeping = True
         self._ids: dict[str, None] = {}
         self._names = definition.columns
-        self._features = {name: array("d") for name in self._names}
-        self._scores, self._late = array("d"), array("B")
-        self._texts: dict[str, list[str]] = {"rung": [], "model_version": []}
-        self._imputed: list[tuple[str, ...]] = []
-        self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._numbers = {name: array("d") for name in ("score", *self._names)}
+        self._late = array("B")
+        self._texts: dict[str, _Interned] = {
+            "rung": _Interned(), "model_version": _Interned(), "imputed": _Interned()
+        }  # fmt: skip
 
     def put_new(self, records: Sequence[ScoreRecord]) -> None:
         """See the port."""
@@ -65,14 +77,13 @@ class ScoreColumns(MemoryScores):
         return there
 
     def _append(self, record: ScoreRecord) -> None:
-        self._scores.append(record.score)
-        self._late.append(record.late)
-        self._texts["rung"].append(record.rung)
-        self._texts["model_version"].append(record.model_version)
-        names = tuple(record.imputed)
-        self._imputed.append(self._interned.setdefault(names, names))
+        self._numbers["score"].append(record.score)
         for name in self._names:
-            self._features[name].append(record.features[name])
+            self._numbers[name].append(record.features[name])
+        self._late.append(record.late)
+        self._texts["rung"].append(str(record.rung))
+        self._texts["model_version"].append(record.model_version)
+        self._texts["imputed"].append(" ".join(record.imputed))
 
     def frame(self, feed: Feed) -> pl.DataFrame:
         """One row per kept score, in the order of the feed.
@@ -81,20 +92,40 @@ class ScoreColumns(MemoryScores):
         ``late``, ``imputed`` (names), and every feature and input after imputation.
         """
         source = feed.source
+        numbers = {name: np.frombuffer(values) for name, values in self._numbers.items()}
         found = pl.DataFrame(
             {
-                "id": list(self._ids),
-                "score": pl.Series(self._scores, dtype=pl.Float64),
-                **{name: pl.Series(texts, dtype=pl.String) for name, texts in self._texts.items()},
-                "late": pl.Series(self._late, dtype=pl.UInt8).cast(pl.Boolean),
-                "imputed": pl.Series(self._imputed, dtype=pl.List(pl.String)),
-                **{name: pl.Series(v, dtype=pl.Float64) for name, v in self._features.items()},
+                "id": pl.Series(list(self._ids), dtype=pl.String),
+                "score": numbers.pop("score"),
+                **{name: texts.series() for name, texts in self._texts.items()},
+                "late": np.frombuffer(self._late, dtype=np.bool_),
+                **numbers,
             }
+        ).with_columns(
+            pl.col("score", *self._names).fill_nan(None),
+            imputed=pl.when(pl.col("imputed") != "")
+            .then(pl.col("imputed").str.split(" "))
+            .otherwise(pl.lit([], dtype=pl.List(pl.String))),
         )
         events = feed.frame.select(
             pl.col(source.id), event_time=pl.col(source.time), id=pl.col(source.id).cast(pl.String)
         ).unique("id", keep="first", maintain_order=True)
         return events.join(found, on="id", how="inner", maintain_order="left").drop("id")
+
+
+class _Interned:
+    """Texts of which few differ, as codes."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+        self._data = array("I")
+
+    def append(self, text: str) -> None:
+        self._data.append(self._codes.setdefault(text, len(self._codes)))
+
+    def series(self) -> pl.Series:
+        codes = pl.Series(np.frombuffer(self._data, dtype=np.uint32))
+        return pl.Series(list(self._codes), dtype=pl.String).gather(codes)
 
 
 @dataclass(slots=True)
@@ -119,9 +150,7 @@ class Replay:
 def replay(
     scorer: Scorer,
     feeds: list[Feed],
-    *,
-    scores_from: int = 0,
-    until: int = 2**62,
+    window: Window = Window(),  # noqa: B008 - immutable
     progress: Callable[[int], None] = lambda _: None,
 ) -> Replay:
     """Replay feeds in order of arrival through the stream scorer, with stores in memory.
@@ -129,8 +158,7 @@ def replay(
     Args:
         scorer: With definition, model and imputation.
         feeds: One per source; that of the scored source first.
-        scores_from: Arrival, microseconds UTC, from which on scores are kept.
-        until: Arrival before which the replay ends.
+        window: Which part is replayed, and of which part scores are kept.
         progress: Called with the number of records done.
 
     Raises:
@@ -139,25 +167,52 @@ def replay(
     states, quarantine = MemoryStates(), MemoryQuarantine()
     columns, clock = ScoreColumns(scorer.definition), FixedClock()
     stream = StreamScorer(scorer, states, columns, quarantine, clock)
-    order = arrivals(feeds).filter(pl.col("arrival") < until)
+    order = arrivals(feeds).filter(pl.col("arrival") < window.end)
     counts: Counter[str] = Counter()
-    for part, keep in _history_and_rest(order, scores_from):
-        columns.keeping = keep
-        for chunk in records(feeds, part, CHUNK):
-            clock.set(chunk[-1].arrival)
-            add_counts(counts, checked(stream.score(chunk)))
-            progress(len(chunk))
-    newest = order.select(time=pl.col("arrival").max()).item() or 0
+    with _without_garbage_collection():
+        for part, keep in split_at(order, window.start):
+            columns.keeping = keep
+            for chunk in records(feeds, part, CHUNK):
+                clock.set(chunk[-1].arrival)
+                add_counts(counts, checked(stream.score(chunk)))
+                progress(len(chunk))
     return Replay(
         columns.frame(feeds[0]),
         states,
         list(quarantine.refused.values()),
-        newest,
+        _newest(feeds, window.end),
         counts,
     )
 
 
-def _history_and_rest(order: pl.DataFrame, start: int) -> Iterable[tuple[pl.DataFrame, bool]]:
+def _newest(feeds: list[Feed], end: int) -> int:
+    """Newest event time among what arrived before ``end``, microseconds UTC; 0 without any."""
+    arrived = pl.col("arrival") < end
+    times = [
+        feed.frame.select(
+            arrival=pl.col(feed.arrival).dt.epoch("us"),
+            time=pl.col(feed.source.time).dt.epoch("us"),
+        ).filter(arrived)
+        for feed in feeds
+    ]
+    newest: int | None = pl.concat(times).get_column("time").max()  # type: ignore[assignment]
+    return newest or 0
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Scoring makes no reference cycles, and looking for them takes a third of its time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def split_at(order: pl.DataFrame, start: int) -> Iterable[tuple[pl.DataFrame, bool]]:
+    """What arrived before ``start``, which is not kept, and the rest, which is."""
     yield order.filter(pl.col("arrival") < start), False
     yield order.filter(pl.col("arrival") >= start), True
 
@@ -215,9 +270,3 @@ def state_rows(scorer: Scorer, states: MemoryStates, as_of: int) -> pl.DataFrame
     frame = pl.DataFrame(rows, schema=schema)
     as_time = pl.from_epoch("as_of", time_unit="us").dt.replace_time_zone("UTC")
     return frame.with_columns(as_time).sort("entity", "entity_id", "view")
-
-
-def warm_up(definition: Definition) -> int:
-    """Microseconds of history that the longest window needs before its features are whole."""
-    finite = [microseconds(v.retention - v.source.lateness) for v in definition.views]
-    return max(finite, default=0)

@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.metadata import version
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -15,6 +16,7 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from headrace.definition import Constant
 from headrace.errors import BundleError, Misconfigured
 from headrace.imputation import Imputer, fit_statistics
 from headrace.loading import definition_hash
@@ -75,12 +77,17 @@ class _NoModel:
     """Stands in while features are computed for training."""
 
     def score(self, rows: Sequence[Sequence[float]]) -> list[float]:
-        return [0.0] * len(rows)
+        return [nan] * len(rows)
 
 
 def feature_scorer(definition: Definition) -> Scorer:
-    """A scorer that computes features and imputes zeros, before there is a model."""
-    imputer = Imputer(definition, dict.fromkeys(definition.columns, 0.0))
+    """A scorer that only computes features: before there is a model, scores are NaN.
+
+    Imputes constants where the definition names them, and NaN elsewhere.
+    """
+    policies = {name: definition.policy(name) for name in definition.columns}
+    constants = {n: p.value if isinstance(p, Constant) else nan for n, p in policies.items()}
+    imputer = Imputer(definition, constants)
     manifest = _manifest(definition, estimator="none", files={}, rows=0, prior=0.0)
     return Scorer(Bundle(definition, manifest, _NoModel(), imputer))
 

@@ -1,0 +1,122 @@
+"""`headrace replay`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import polars as pl
+import typer
+from rich.table import Table
+
+from headrace.cli.terminal import (
+    AsJson,
+    Endpoint,
+    err,
+    errors_told,
+    find_project,
+    model_dir_of,
+    out,
+    parse_time,
+    print_json,
+)
+from headrace.cli.terminal import progress as progress_bar
+from headrace.loading import load_definition
+from headrace.local.stream_replay import replay_through_stream
+from headrace.model import MANIFEST, load_bundle
+from headrace.offline.feed import read_feed
+from headrace.offline.replay import Replay, Window, state_rows
+from headrace.offline.replay import replay as replay_in_memory
+from headrace.offline.train import feature_scorer
+from headrace.scoring import Scorer
+
+if TYPE_CHECKING:
+    from headrace.offline.feed import Feed
+
+
+class Via(StrEnum):
+    """Where a replay runs."""
+
+    MEMORY = "memory"
+    KINESIS = "kinesis"
+
+
+def replay(
+    events: Annotated[Path, typer.Option(help="Parquet file of the scored source.")],
+    out_file: Annotated[Path, typer.Option("--out", help="Parquet file to write scores to.")],
+    labels: Annotated[Path | None, typer.Option(help="Parquet file of the labels.")] = None,
+    via: Annotated[
+        Via, typer.Option(help="`memory` for volume, `kinesis` through local AWS.")
+    ] = Via.MEMORY,
+    definition: Annotated[
+        Path | None, typer.Option(help="Definition file; a bundle beside it scores.")
+    ] = None,
+    state_out: Annotated[
+        Path | None, typer.Option(help="Parquet file for every entity's features at the end.")
+    ] = None,
+    seed_before: Annotated[
+        str | None, typer.Option(help="What arrived before this time only fills the state.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Stop before this arrival time.")] = None,
+    endpoint: Endpoint = None,
+    json: AsJson = False,
+) -> None:
+    """Replay a file in order of arrival through the stream scorer.
+
+    Events arrive at their event time, labels at `label_time`; a column `arrival_time` says
+    otherwise. The scores file has one row per event: id, event_time, score, rung,
+    model_version, late, imputed, and every feature in a column of its own.
+    """
+    with errors_told():
+        path = definition or model_dir_of(None) / "definition.py"
+        scorer = _scorer(path)
+        feeds = _feeds(scorer, events, labels)
+        window = Window(
+            parse_time(seed_before, "--seed-before") if seed_before else 0,
+            parse_time(until, "--until") if until else 2**62,
+        )
+        with progress_bar(f"Replaying via {via}", sum(len(f.frame) for f in feeds)) as advance:
+            if via is Via.MEMORY:
+                found = replay_in_memory(scorer, feeds, window, advance)
+            else:
+                template = find_project() / "template.yaml"
+                found = replay_through_stream(
+                    template, path.parent, feeds, window, endpoint, advance
+                )
+        found.scores.write_parquet(out_file)
+        if state_out is not None:
+            state_rows(scorer, found.states, found.newest).write_parquet(state_out)
+    if json:
+        print_json({"out": str(out_file), **found.counts})
+    else:
+        _show(found, out_file)
+
+
+def _scorer(path: Path) -> Scorer:
+    if (path.parent / "bundle" / MANIFEST).is_file() and path.name == "definition.py":
+        return Scorer(load_bundle(path.parent))
+    err.print(f"No bundle beside {path.name}: features only, scores stay empty.")
+    return feature_scorer(load_definition(path))
+
+
+def _feeds(scorer: Scorer, events: Path, labels: Path | None) -> list[Feed]:
+    feeds = [read_feed(events, scorer.definition.scored)]
+    if labels is not None:
+        feeds.append(read_feed(labels, scorer.definition.label.source))
+    return feeds
+
+
+def _show(found: Replay, path: Path) -> None:
+    table = Table(title=f"{len(found.scores):,} scores in {path}", show_header=False)
+    for name, count in found.counts.items():
+        table.add_row(name, f"{count:,}")
+    if len(found.scores):
+        for name, share in _top_imputed(found.scores):
+            table.add_row(f"imputed {name}", f"{share:.2%} of events")
+    out.print(table)
+
+
+def _top_imputed(scores: pl.DataFrame) -> list[tuple[str, float]]:
+    counts = scores.get_column("imputed").explode().drop_nulls().value_counts(sort=True)
+    return [(name, count / len(scores)) for name, count in counts.head(5).iter_rows()]

@@ -1,0 +1,78 @@
+"""`headrace train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from headrace.cli.terminal import AsJson, ModelDir, err, errors_told, model_dir_of, out, print_json
+from headrace.cli.terminal import progress as progress_bar
+from headrace.loading import load_definition
+from headrace.offline.feed import Feed, feed_of, read_feed
+from headrace.offline.simulator import Plan, simulate
+from headrace.offline.train import load_estimator, split_by_time, training_rows, write_bundle
+from headrace.offline.train import train as fit
+
+if TYPE_CHECKING:
+    from headrace.definition import Definition
+    from headrace.model import Manifest
+
+SIMULATED = Plan(customers=1_000, terminals=2_000, days=75)
+
+
+def train(
+    events: Annotated[
+        Path | None, typer.Option(help="Parquet file of the scored source; default: simulated.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Parquet file of the labels.")] = None,
+    model_dir: ModelDir = None,
+    test_days: Annotated[int, typer.Option(min=1, help="Last days, held out as a test.")] = 7,
+    json: AsJson = False,
+) -> None:
+    """Fit the model on replayed features and write the bundle.
+
+    Features come out of the same fold that scores live. `estimator.py` beside the definition
+    says what is fitted: its `build()` returns any scikit-learn classifier. Without files, card
+    transactions are simulated.
+    """
+    with errors_told():
+        folder = model_dir_of(model_dir)
+        definition = load_definition(folder / "definition.py")
+        estimator = load_estimator(folder / "estimator.py")
+        event_feed, label_feed = _feeds(definition, events, labels)
+        with progress_bar("Replaying", len(event_feed.frame) + len(label_feed.frame)) as advance:
+            rows = training_rows(definition, event_feed, label_feed, advance)
+        split = split_by_time(rows, definition, test_days)
+        err.print(f"Fitting on {split.start:%Y-%m-%d} to {split.end:%Y-%m-%d}")
+        manifest = write_bundle(folder, definition, fit(definition, rows, split, estimator))
+    if json:
+        print_json(manifest)
+    else:
+        _show(manifest, folder)
+
+
+def _feeds(definition: Definition, events: Path | None, labels: Path | None) -> tuple[Feed, Feed]:
+    source, label_source = definition.scored, definition.label.source
+    if events is not None and labels is not None:
+        return read_feed(events, source), read_feed(labels, label_source)
+    if events is not None or labels is not None:
+        msg = "--events and --labels belong together"
+        raise typer.BadParameter(msg)
+    traffic = simulate(SIMULATED)
+    return feed_of(traffic.events, source), feed_of(traffic.labels, label_source)
+
+
+def _show(manifest: Manifest, folder: Path) -> None:
+    table = Table(
+        title=f"Bundle {manifest.model_version} in {folder / 'bundle'}", show_header=False
+    )
+    table.add_row("estimator", manifest.estimator)
+    table.add_row("trained on", f"{manifest.rows:,} rows, {manifest.trained_from} to "
+                                f"{manifest.trained_to}")  # fmt: skip
+    table.add_row("positive rate", f"{manifest.prior:.4f}")
+    for name, value in manifest.metrics.items():
+        table.add_row(f"test {name}", f"{value:,.4g}")
+    out.print(table)

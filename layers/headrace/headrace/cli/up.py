@@ -1,0 +1,57 @@
+"""`headrace up`."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from headrace.cli.terminal import Endpoint, ModelDir, errors_told, find_project, out
+from headrace.local.session import Session, remove_session, write_session
+from headrace.local.stack import LocalAws
+
+if TYPE_CHECKING:
+    from headrace.local.triggers import Delivery
+
+
+def up(endpoint: Endpoint = None, model_dir: ModelDir = None) -> None:
+    """Run local AWS with stream, endpoint and schedule until Ctrl-C.
+
+    The functions' logs go to standard error. Put events with `headrace send`, look scores up
+    with `headrace scores`, or call the endpoint as printed.
+    """
+    project = find_project()
+    template = project / "template.yaml"
+    with errors_told(), LocalAws.start(template, endpoint=endpoint, model_dir=model_dir) as aws:
+        aws.serve()
+        session = Session(aws.api.base_url, aws.endpoint_url, aws.stack.streams[0].name)
+        write_session(project, session)
+        _explain(session)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            out.print(f"\n{_delivered(aws.delivered)}")
+        finally:
+            remove_session(project)
+
+
+def _explain(session: Session) -> None:
+    sigv4 = '--aws-sigv4 "aws:amz:us-east-1:execute-api" --user local:local'
+    out.print("[bold]Local AWS is up.[/] Ctrl-C stops it.")
+    for name, value in (
+        ("endpoint", session.api_url),
+        ("AWS services", f"{session.endpoint_url} (set AWS_ENDPOINT_URL to it)"),
+        ("stream", session.stream),
+    ):
+        out.print(f"  {name:13} {value}", highlight=False, soft_wrap=True)
+    out.print("\nTry:", highlight=False)
+    for line in (
+        "headrace send events.jsonl",
+        "headrace scores customer 1",
+        f"curl {sigv4} {session.api_url}/health",
+        f"curl {sigv4} {session.api_url}/entities/customer/1/score",
+    ):
+        out.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _delivered(delivered: Delivery) -> str:
+    return f"Stopped. {delivered.records:,} records delivered, {delivered.failed:,} given up."

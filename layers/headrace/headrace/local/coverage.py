@@ -1,0 +1,145 @@
+"""What local mode plays of a template, and what it leaves out and why that is safe.
+
+A resource type, property or attribute that is in none of these tables fails loudly. Whoever adds
+one to template.yaml decides here: emulate it, or write down why local mode may do without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from headrace.local import NotEmulated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NO_IAM = "nothing checks permissions locally; tests/unit/test_template.py checks the policies"
+_NO_WATCH = "nothing is measured or alarmed locally"
+_PLAIN = "data on one machine for one session needs no protection at rest"
+
+IGNORED_TYPES: Mapping[str, str] = {
+    "AWS::ApiGateway::Deployment": "the local HTTP front always serves the current routes",
+    "AWS::CloudWatch::Alarm": _NO_WATCH,
+    "AWS::IAM::Role": _NO_IAM,
+    "AWS::Lambda::EventInvokeConfig": "a scheduled run that fails is shown at once, not retried",
+    "AWS::Lambda::LayerVersion": "handlers import the library and the model from the project",
+    "AWS::Lambda::Permission": _NO_IAM,
+    "AWS::Logs::LogGroup": "functions log to standard output",
+    "AWS::S3::BucketPolicy": _NO_IAM,
+}
+
+IGNORED_ATTRIBUTES = frozenset(
+    {"Type", "Properties", "Condition", "DependsOn", "Metadata"}
+    | {"DeletionPolicy", "UpdateReplacePolicy"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Properties of one resource type that local mode plays, and those it leaves out with why."""
+
+    played: frozenset[str]
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+
+PLAYED_TYPES: Mapping[str, Coverage] = {
+    "AWS::Lambda::Function": Coverage(
+        frozenset({"Code", "FunctionName", "Handler", "Timeout", "MemorySize", "Environment"}),
+        {
+            "Architectures": "handlers run in this process",
+            "Description": "for people",
+            "Layers": IGNORED_TYPES["AWS::Lambda::LayerVersion"],
+            "LoggingConfig": IGNORED_TYPES["AWS::Logs::LogGroup"],
+            "Role": _NO_IAM,
+            "Runtime": "handlers run in this process",
+            "Tags": "for people",
+        },
+    ),
+    "AWS::Lambda::EventSourceMapping": Coverage(
+        frozenset(
+            {"FunctionName", "EventSourceArn", "StartingPosition", "BatchSize", "Enabled"}
+            | {"MaximumBatchingWindowInSeconds", "ParallelizationFactor", "FunctionResponseTypes"}
+            | {"BisectBatchOnFunctionError", "MaximumRetryAttempts", "DestinationConfig"}
+            | {"MaximumRecordAgeInSeconds"}
+        ),
+        {"MetricsConfig": _NO_WATCH, "Tags": "for people"},
+    ),
+    "AWS::Kinesis::Stream": Coverage(
+        frozenset({"Name", "ShardCount", "StreamModeDetails", "RetentionPeriodHours"}),
+        {"StreamEncryption": _PLAIN, "Tags": "for people"},
+    ),
+    "AWS::DynamoDB::Table": Coverage(
+        frozenset({"TableName", "BillingMode", "AttributeDefinitions", "KeySchema"})
+        | {"TimeToLiveSpecification"},
+        {
+            "PointInTimeRecoverySpecification": _PLAIN,
+            "SSESpecification": _PLAIN,
+            "DeletionProtectionEnabled": _PLAIN,
+            "Tags": "for people",
+        },
+    ),
+    "AWS::S3::Bucket": Coverage(
+        frozenset({"BucketName"}),
+        {
+            "BucketEncryption": _PLAIN,
+            "LifecycleConfiguration": "a local session is shorter than any expiry",
+            "OwnershipControls": _NO_IAM,
+            "PublicAccessBlockConfiguration": _NO_IAM,
+            "Tags": "for people",
+        },
+    ),
+    "AWS::Events::Rule": Coverage(
+        frozenset({"Name", "ScheduleExpression", "State", "Targets"}),
+        {"Description": "for people"},
+    ),
+    "AWS::ApiGateway::RestApi": Coverage(
+        frozenset({"Body", "Name"}),
+        {
+            "Description": "for people",
+            "EndpointConfiguration": "the local front listens on this machine only",
+            "Parameters": "the local front listens on this machine only",
+        },
+    ),
+    "AWS::ApiGateway::Stage": Coverage(
+        frozenset({"RestApiId", "StageName"}),
+        {
+            "DeploymentId": IGNORED_TYPES["AWS::ApiGateway::Deployment"],
+            "Description": "for people",
+            "MethodSettings": "one caller on one machine is not throttled, and " + _NO_WATCH,
+        },
+    ),
+}
+
+
+def require_played(logical_id: str, resource: Mapping[str, Any]) -> None:
+    """Refuse a resource that local mode neither plays nor knowingly leaves out.
+
+    Raises:
+        NotEmulated: Its type, a property or an attribute is in no table of this module.
+    """
+    kind = resource["Type"]
+    if kind in IGNORED_TYPES:
+        return
+    if kind not in PLAYED_TYPES:
+        msg = (
+            f"resource {logical_id}: type is {kind}; local mode plays "
+            f"{', '.join(sorted(PLAYED_TYPES))}. Play it, or say in headrace/local/coverage.py "
+            "why it can be left out"
+        )
+        raise NotEmulated(msg)
+    coverage = PLAYED_TYPES[kind]
+    known = coverage.played | coverage.ignored.keys()
+    _refuse_unknown(f"property of {kind}", logical_id, resource.get("Properties", {}), known)
+    _refuse_unknown("attribute", logical_id, resource, IGNORED_ATTRIBUTES)
+
+
+def _refuse_unknown(
+    what: str, logical_id: str, got: Mapping[str, Any], known: frozenset[str]
+) -> None:
+    for name in sorted(got.keys() - known):
+        msg = (
+            f"resource {logical_id}: local mode does not know the {what} {name}; expected one of "
+            f"{', '.join(sorted(known))}"
+        )
+        raise NotEmulated(msg)

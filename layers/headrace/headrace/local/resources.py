@@ -1,0 +1,99 @@
+"""What local mode plays of a template, as plain values: read by ``template.read_stack``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A Lambda function; ``code`` is the folder with its handler's module."""
+
+    logical_id: str
+    name: str
+    arn: str
+    code: Path
+    handler: str
+    timeout_seconds: int
+    memory_mb: int
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A Kinesis stream."""
+
+    name: str
+    shard_count: int
+    retention_hours: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A DynamoDB table: attribute types and key roles as DynamoDB's API takes them."""
+
+    name: str
+    attribute_types: Mapping[str, str]
+    key_roles: Mapping[str, str]
+    ttl_attribute: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMapping:
+    """A Kinesis event source mapping; None where the template sets no limit (AWS's -1)."""
+
+    uuid: str
+    function: str
+    function_arn: str
+    stream_name: str
+    starting_position: str
+    batch_size: int
+    window_seconds: float
+    bisect: bool
+    reports_item_failures: bool
+    max_retries: int | None
+    max_record_age_seconds: int | None
+    failure_bucket: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A scheduled rule and the function that it invokes."""
+
+    arn: str
+    expression: str
+    function: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one resource of the REST API; ``signed`` where it wants an IAM signature."""
+
+    method: str
+    resource: str
+    function: str
+    signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """All that local mode plays of a template. Functions are referred to by logical id.
+
+    ``left_out`` says for each resource that is not played why that is safe.
+    """
+
+    functions: Mapping[str, Function]
+    streams: tuple[Stream, ...]
+    tables: tuple[Table, ...]
+    buckets: tuple[str, ...]
+    mappings: tuple[StreamMapping, ...]
+    schedules: tuple[Schedule, ...]
+    stage: str
+    routes: tuple[Route, ...]
+    left_out: Mapping[str, str]

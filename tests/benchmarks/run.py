@@ -1,0 +1,66 @@
+"""Measure volume, memory and state size; results as JSON in tests/benchmarks/results/.
+
+Each measurement runs in a process of its own, on one core, and is counted in CPU time:
+other work on the machine changes wall time, not that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ONE_CORE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+BARS = {
+    ("volume", "events_per_cpu_second"): (">=", 10_000),
+    ("volume", "peak_memory_mb"): ("<=", 1_500),
+    ("state", "bytes_per_retained_event"): ("<=", 13),
+    ("hop", "size_ratio_1m_to_100k"): ("<=", 1.1),
+    ("hop", "time_ratio_1m_to_100k"): ("<=", 1.5),
+}
+
+
+def main() -> None:
+    """Run the chosen measurements and compare them with their bars."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="volume, state, hop; all by default")
+    chosen = parser.parse_args().names or ["volume", "state", "hop"]
+    results = {name: measure(name) for name in chosen}
+    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
+    folder = HERE / "results"
+    folder.mkdir(exist_ok=True)
+    path = folder / "results.json"
+    path.write_text(json.dumps({"machine": machine, **results}, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+    missed = [name for name in BARS if name[0] in results and not told(*name, results)]
+    print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    sys.exit(1 if missed else 0)
+
+
+def measure(name: str) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    print(f"measuring {name} ...", file=sys.stderr)
+    command = [sys.executable, str(HERE / f"{name}.py")]
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, env={**os.environ, **ONE_CORE}
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def told(name: str, figure: str, results: dict[str, dict[str, float]]) -> bool:
+    """Print a figure beside its bar; whether it is met."""
+    sign, bar = BARS[name, figure]
+    got = results[name][figure]
+    met = got >= bar if sign == ">=" else got <= bar
+    print(f"{'ok' if met else 'MISSED':6} {name}.{figure}: {got:,.2f} (bar {sign} {bar:,})")
+    return met
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""template.yaml as facts: what it must have, and what the local mode reads of it or refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from headrace.local import NotEmulated
+from headrace.local.template import read_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "template.yaml"
+SOURCE: dict[str, Any] = yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
+RESOURCES: dict[str, Any] = SOURCE["Resources"]
+
+FUNCTION = "AWS::Serverless::Function"
+ASYNCHRONOUS = {"Schedule", "ScheduleV2", "S3", "SNS", "EventBridgeRule"}
+
+
+def of_type(kind: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: resource.get("Properties", {})
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == kind
+    }
+
+
+FUNCTIONS = of_type(FUNCTION)
+TABLES = of_type("AWS::DynamoDB::Table")
+ALARMS = of_type("AWS::CloudWatch::Alarm")
+
+
+def statements(function: str) -> Iterator[dict[str, Any]]:
+    for policy in FUNCTIONS[function]["Policies"]:
+        assert isinstance(policy, dict), f"{function}: {policy!r} is a policy of somebody else"
+        yield from policy["Statement"]
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def alarmed(metric: str, **dimensions: Any) -> bool:
+    wanted = [{"Name": name, "Value": value} for name, value in dimensions.items()]
+    return any(
+        alarm["MetricName"] == metric and alarm["Dimensions"] == wanted for alarm in ALARMS.values()
+    )
+
+
+def test_template_has_the_three_functions() -> None:
+    assert {properties["CodeUri"] for properties in FUNCTIONS.values()} == {
+        f"functions/score_{name}/" for name in ("stream", "request", "batch")
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_function_may_do_only_what_it_names_to_what_it_names(function: str) -> None:
+    for statement in statements(function):
+        assert statement["Effect"] == "Allow"
+        assert [action for action in as_list(statement["Action"]) if "*" in action] == []
+        for resource in as_list(statement["Resource"]):
+            assert isinstance(resource, dict), f"{function}: {resource!r} names no resource"
+            ((kind, value),) = resource.items()
+            text = ".".join(value) if isinstance(value, list) else value
+            assert kind in {"Fn::GetAtt", "Fn::Sub"}
+            # Within a bucket, everything under a named prefix.
+            assert "*" not in text or text.split("}")[1] in {"/quarantine/*", "/aws/lambda/*"}
+
+
+def test_functions_may_do_what_they_call_and_no_more() -> None:
+    may = {
+        function: sorted(
+            f"{action} {resource_name(resource)}"
+            for statement in statements(function)
+            for action in as_list(statement["Action"])
+            for resource in as_list(statement["Resource"])
+            if action.startswith("dynamodb:") or action.startswith("kinesis:Put")
+        )
+        for function in FUNCTIONS
+    }
+    assert may == {
+        "ScoreStreamFunction": [
+            "dynamodb:BatchGetItem StateTable",
+            "dynamodb:BatchWriteItem ScoreTable",
+            "dynamodb:PutItem ScoreTable",
+            "dynamodb:PutItem StateTable",
+        ],
+        "ScoreRequestFunction": [
+            "dynamodb:BatchGetItem ScoreTable",
+            "dynamodb:BatchGetItem StateTable",
+            "dynamodb:GetItem ScoreTable",
+            "dynamodb:UpdateItem ScoreTable",
+            "kinesis:PutRecord EventStream",
+            "kinesis:PutRecords EventStream",
+        ],
+        "ScoreBatchFunction": [
+            "dynamodb:BatchGetItem ScoreTable",
+            "dynamodb:GetItem ScoreTable",
+            "dynamodb:PutItem ScoreTable",
+            "dynamodb:Scan StateTable",
+        ],
+    }
+
+
+def resource_name(resource: dict[str, Any]) -> str:
+    ((_, value),) = resource.items()
+    return str(value[0] if isinstance(value, list) else value.removeprefix("${").split(".")[0])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_function_logs_to_a_group_of_its_own_with_an_end(function: str) -> None:
+    group = FUNCTIONS[function]["LoggingConfig"]["LogGroup"]["Ref"]
+    assert RESOURCES[group]["Type"] == "AWS::Logs::LogGroup"
+    assert "RetentionInDays" in RESOURCES[group]["Properties"]
+    users = [f for f, p in FUNCTIONS.items() if p["LoggingConfig"]["LogGroup"]["Ref"] == group]
+    assert users == [function]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_function_that_nobody_waits_for_has_a_failure_destination(function: str) -> None:
+    events = {event["Type"] for event in FUNCTIONS[function].get("Events", {}).values()}
+    sources = of_type("AWS::Lambda::EventSourceMapping")
+    invokes = of_type("AWS::Lambda::EventInvokeConfig")
+    mine = [
+        each
+        for each in [*sources.values(), *invokes.values()]
+        if each["FunctionName"] == {"Ref": function}
+    ]
+    assert bool(mine) == (bool(events & ASYNCHRONOUS) or not events)
+    for each in mine:
+        destination = each["DestinationConfig"]["OnFailure"]["Destination"]
+        assert destination == {"Fn::GetAtt": ["QuarantineBucket", "Arn"]}
+        writes = [s for s in statements(function) if s["Action"] == "s3:PutObject"]
+        assert any("/aws/lambda/*" in str(s["Resource"]) for s in writes)
+
+
+def test_stream_mapping_retries_within_bounds_and_moves_on() -> None:
+    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
+    assert 0 <= mapping["MaximumRetryAttempts"] <= 100
+    assert mapping["MaximumRecordAgeInSeconds"] > 0
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_table_expires_items_recovers_and_is_encrypted(table: str) -> None:
+    properties = TABLES[table]
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+    assert properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+    assert properties["SSESpecification"]["SSEEnabled"] is True
+    assert properties["BillingMode"] == "PAY_PER_REQUEST"
+
+
+@pytest.mark.parametrize("resource", [*TABLES, "EventStream", "QuarantineBucket"])
+def test_data_outlives_the_stack(resource: str) -> None:
+    assert RESOURCES[resource]["DeletionPolicy"] == "Retain"
+    assert RESOURCES[resource]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_bucket_and_stream_are_encrypted_and_the_bucket_is_private() -> None:
+    (bucket,) = of_type("AWS::S3::Bucket").values()
+    (stream,) = of_type("AWS::Kinesis::Stream").values()
+    assert "BucketEncryption" in bucket
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert stream["StreamEncryption"]["EncryptionType"] == "KMS"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("metric", ["Errors", "Throttles", "Duration"])
+def test_function_is_watched(function: str, metric: str) -> None:
+    assert alarmed(metric, FunctionName={"Ref": function})
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_duration_alarm_rings_before_the_time_out(function: str) -> None:
+    (alarm,) = (
+        alarm
+        for alarm in ALARMS.values()
+        if alarm["MetricName"] == "Duration"
+        and alarm["Dimensions"][0]["Value"] == {"Ref": function}
+    )
+    assert alarm["Threshold"] == FUNCTIONS[function]["Timeout"] * 800
+
+
+def test_stream_and_quarantine_are_watched() -> None:
+    assert alarmed("IteratorAge", FunctionName={"Ref": "ScoreStreamFunction"})
+    assert alarmed("Quarantined", service="headrace")
+    assert alarmed(
+        "OnFailureDestinationDeliveredEventCount",
+        EventSourceMappingUUID={"Ref": "ScoreStreamMapping"},
+    )
+    (quarantined,) = (a for a in ALARMS.values() if a["MetricName"] == "Quarantined")
+    assert quarantined["Namespace"] == "Headrace"
+
+
+@pytest.mark.parametrize("metric", ["5XXError", "Latency"])
+def test_endpoint_is_watched(metric: str) -> None:
+    api = {"Fn::Sub": "${AWS::StackName}-scoring"}
+    assert alarmed(metric, ApiName=api, Stage={"Ref": "StageName"})
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_alarm_says_what_is_wrong_and_notifies(alarm: str) -> None:
+    assert ALARMS[alarm]["AlarmDescription"].endswith(".")
+    assert ALARMS[alarm]["AlarmActions"]["Fn::If"][0] == "HasAlarmTopic"
+
+
+def test_every_route_wants_a_signature() -> None:
+    stack = read_stack(TEMPLATE)
+    assert {route.signed for route in stack.routes} == {True}
+    assert {f"{route.method} {route.resource}" for route in stack.routes} == {
+        "POST /scores",
+        "POST /scores/batch",
+        "GET /scores/{id}",
+        "GET /entities/{entity}/{id}/score",
+        "GET /health",
+    }
+
+
+def test_local_mode_reads_the_settings_of_the_stream_s_mapping() -> None:
+    (mapping,) = read_stack(TEMPLATE, {"BatchSize": "77", "BatchWindowSeconds": "3"}).mappings
+    assert (mapping.batch_size, mapping.window_seconds) == (77, 3.0)
+    assert (mapping.bisect, mapping.reports_item_failures) == (True, True)
+    assert (mapping.max_retries, mapping.max_record_age_seconds) == (10, 21600)
+    assert mapping.failure_bucket == "headrace-local-quarantinebucket"
+
+
+def test_local_mode_gives_all_functions_the_same_environment() -> None:
+    environments = [dict(each.environment) for each in read_stack(TEMPLATE).functions.values()]
+    assert len(environments) == 3
+    assert environments[0] == environments[1] == environments[2]
+    assert environments[0]["HEADRACE_STATE_TABLE"] == "headrace-local-StateTable"
+    assert environments[0]["HEADRACE_STREAM"] == "headrace-local-EventStream"
+
+
+def test_local_mode_reads_tables_stream_and_schedule() -> None:
+    stack = read_stack(TEMPLATE, {"BatchSchedule": "rate(2 hours)", "StreamShards": "3"})
+    keys = {table.name: dict(table.key_roles) for table in stack.tables}
+    assert keys == {
+        "headrace-local-StateTable": {"entity": "HASH"},
+        "headrace-local-ScoreTable": {"id": "HASH"},
+    }
+    assert {table.ttl_attribute for table in stack.tables} == {"expires"}
+    assert [stream.shard_count for stream in stack.streams] == [3]
+    assert [each.expression for each in stack.schedules] == ["rate(2 hours)"]
+
+
+def test_everything_that_local_mode_leaves_out_has_a_reason() -> None:
+    left_out = read_stack(TEMPLATE).left_out
+    assert all(left_out.values())
+    assert {"ScoreStreamLogGroup", "QuarantineBucketPolicy", *ALARMS} <= left_out.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("Type: AWS::Kinesis::Stream", "Type: AWS::SQS::Queue"), "type is AWS::SQS::Queue"),
+        (("      ShardCount: !Ref StreamShards", "      DesiredShardLevelMetrics: []"), "Desired"),
+        (("ParallelizationFactor: 1", "ParallelizationFactor: 2"), "ParallelizationFactor is 2"),
+        (("ParallelizationFactor: 1", "TumblingWindowInSeconds: 5"), "TumblingWindowInSeconds"),
+        (("BillingMode: PAY_PER_REQUEST", "BillingMode: PROVISIONED"), "BillingMode"),
+        (("StreamMode: PROVISIONED", "StreamMode: ON_DEMAND"), "StreamMode"),
+        ((" Path: /health ", " Path: '/health/{all+}' "), "greedy"),
+        (("DefaultAuthorizer: AWS_IAM", "ApiKeyRequired: true"), "security"),
+    ],
+)
+def test_what_local_mode_does_not_play_is_refused(
+    change: tuple[str, str], expected: str, tmp_path: Path
+) -> None:
+    text = TEMPLATE.read_text(encoding="utf-8")
+    assert change[0] in text
+    changed = tmp_path / "template.yaml"
+    changed.write_text(text.replace(*change, 1), encoding="utf-8")
+    with pytest.raises(NotEmulated, match=expected):
+        read_stack(changed)
+
+
+def test_template_that_is_not_sam_is_refused_with_the_reason(tmp_path: Path) -> None:
+    changed = tmp_path / "template.yaml"
+    changed.write_text("Resources:\n  F:\n    Type: AWS::Serverless::Function\n", encoding="utf-8")
+    with pytest.raises(NotEmulated, match="not a valid SAM template: Resource with id"):
+        read_stack(changed)
+
+
+def test_unknown_parameter_is_refused() -> None:
+    with pytest.raises(NotEmulated, match="parameter 'BatchSzie'"):
+        read_stack(TEMPLATE, {"BatchSzie": "1"})
