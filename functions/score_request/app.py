@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from binascii import a2b_base64
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 
@@ -37,6 +39,7 @@ def score_batch() -> Response[str]:
 @app.get("/scores/<event_id>")
 def score_of_event(event_id: str) -> Response[str]:
     """The stored score of an event."""
+    event_id = unquote(event_id)  # API Gateway passes paths on as they came
     found = bootstrap.request_scorer().score_of_event(event_id)
     if found is None:
         return problem(HTTPStatus.NOT_FOUND, f"event {event_id!r} has no score")
@@ -49,7 +52,7 @@ def score_of_entity(entity: str, entity_id: str) -> Response[str]:
     scorer = bootstrap.request_scorer()
     if not scorer.knows(entity):
         return problem(HTTPStatus.NOT_FOUND, f"the definition has no entity {entity!r}")
-    return answer(scorer.score_of_entity(entity, entity_id))
+    return answer(scorer.score_of_entity(entity, unquote(entity_id)))
 
 
 @app.get("/health")
@@ -74,7 +77,9 @@ def refuse(error: HeadraceError) -> Response[str]:
 
 
 def _body() -> bytes:
-    return (app.current_event.decoded_body or "").encode()
+    event = app.current_event
+    body = (event.body or "").encode()
+    return a2b_base64(body) if event.is_base64_encoded else body  # bytes that are no UTF-8 too
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -17,11 +17,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ONE_CORE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 BARS = {
-    ("volume", "events_per_cpu_second"): (">=", 10_000),
+    ("volume", "records_per_cpu_second"): (">=", 10_000),
     ("volume", "peak_memory_mb"): ("<=", 1_500),
     ("state", "bytes_per_retained_event"): ("<=", 13),
-    ("hop", "size_ratio_1m_to_100k"): ("<=", 1.1),
-    ("hop", "time_ratio_1m_to_100k"): ("<=", 1.5),
+    ("hop", "size_ratio_1m_to_200k"): ("<=", 1.1),
+    ("hop", "time_ratio_1m_to_200k"): ("<=", 1.5),
 }
 
 

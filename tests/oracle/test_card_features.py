@@ -41,8 +41,8 @@ def differences(found: pl.DataFrame, expected: pl.DataFrame) -> dict[str, int]:
     for name in EXACT:
         wrong[name] = both.filter(pl.col(name) != pl.col(f"{name}_found")).height
     for name in MEANS:
-        apart = (pl.col(name) - pl.col(f"{name}_found")).abs() / pl.col(name).abs()
-        wrong[name] = both.filter(apart > 1e-9).height
+        apart = (pl.col(name) - pl.col(f"{name}_found")).abs()
+        wrong[name] = both.filter(apart > 1e-9 * pl.col(name).abs()).height
     return {name: rows for name, rows in wrong.items() if rows}
 
 

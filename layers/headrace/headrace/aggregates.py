@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest, nsmallest
 from math import fsum, sqrt
+from operator import mul
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.definition import (
@@ -116,7 +117,7 @@ class Moments:
             mean = fsum(values) / n
             return n, mean, fsum((value - mean) ** 2 for value in values)
         total = sum(values)
-        squares = sum(value * value for value in values)
+        squares = sum(map(mul, values, values))
         return n, total / n / column.scale, (n * squares - total * total) / n / column.scale**2
 
     def merge(

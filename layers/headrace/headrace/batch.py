@@ -6,6 +6,7 @@ next invocation goes on where a time-out cut it. May import what scoring may.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -94,7 +95,8 @@ class BatchScorer:
         found = msgspec.json.decode(stored, type=Progress)
         if not found.complete:
             return msgspec.structs.replace(found, as_of=as_of, resumed=found.resumed + 1)
-        return found if found.as_of == as_of else Progress(as_of=as_of)
+        done = datetime.fromisoformat(found.as_of) >= datetime.fromisoformat(as_of)
+        return found if done else Progress(as_of=as_of)
 
     def _page(self, progress: Progress, as_of: int) -> Progress:
         segment = Segment(progress.segment, SEGMENTS)

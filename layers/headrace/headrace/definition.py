@@ -218,7 +218,7 @@ class View:
     include_current: bool = True
     where: Callable[[Any], bool] | None = None
     hop: timedelta | None = None
-    head: int = 2048
+    head: int = 1024
     prefix: str = ""
 
     @property

@@ -19,6 +19,7 @@ from headrace.errors import EventRejected, Fault
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_ID_LENGTH = 256
+LARGEST_NUMBER = 1e100  # of a field without bounds: sums of squares still fit a float
 _SHOWN = 60
 
 REASONS = (
@@ -103,6 +104,14 @@ def us_to_text(us: int) -> str:
     return us_to_time(us).isoformat().replace("+00:00", "Z")
 
 
+def _us_shown(us: int) -> str:
+    """An instant for a message, which may lie beyond the years that a datetime holds."""
+    try:
+        return us_to_text(us)
+    except OverflowError:
+        return "before the year 1" if us < 0 else "after the year 9999"
+
+
 def id_digest(event_id: str) -> bytes:
     """Six bytes that stand for an event id in state (48 bits of BLAKE2b)."""
     return blake2b(event_id.encode(), digest_size=6).digest()
@@ -137,7 +146,7 @@ class EventDecoder:
             raise EventRejected([Fault("too_large", "", message)])
         try:
             fields = self._decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return self._decode_slowly(data, arrival)
         return self._by_struct[type(fields)].event(fields, arrival, ())
 
@@ -198,7 +207,7 @@ class _Typed:
     def _absurd(self, label: str, time: int, arrival: int) -> Fault:
         latest = us_to_text(arrival + self._ahead)
         message = (
-            f"{label}: {self.source.time} is {us_to_text(time)}; expected a time from "
+            f"{label}: {self.source.time} is {_us_shown(time)}; expected a time from "
             f"{us_to_text(self._earliest)} to {latest}, its arrival plus {self.source.ahead}"
         )
         return Fault("absurd_time", self.source.time, message)
@@ -265,7 +274,9 @@ def _parse_object(data: bytes) -> dict[str, Any]:
 
 def _types(kind: FieldKind) -> tuple[Any, Any]:
     if isinstance(kind, Number):
-        return float, Annotated[float, Meta(ge=kind.at_least, le=kind.at_most)]
+        low = -LARGEST_NUMBER if kind.at_least is None else kind.at_least
+        high = LARGEST_NUMBER if kind.at_most is None else kind.at_most
+        return float, Annotated[float, Meta(ge=low, le=high)]
     if isinstance(kind, Flag):
         return bool | Literal[0, 1], bool | Literal[0, 1]
     if kind.one_of:

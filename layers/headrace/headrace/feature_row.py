@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from headrace.imputation import Cause, Imputed, Imputer
-from headrace.windows import Folded
+from headrace.view_state import Folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headrace.definition import Definition
     from headrace.events import Event
     from headrace.state import StateCodec
-    from headrace.windows import Step
+    from headrace.view_state import Step
 
 
 class EntityPart(msgspec.Struct):

@@ -14,7 +14,7 @@ import sys
 import textwrap
 import traceback
 from datetime import datetime, timedelta
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from headrace.definition import LIFETIME, Definition
@@ -97,24 +97,41 @@ def _canonical(value: Any) -> Any:
     return float(value) if isinstance(value, float) else value
 
 
-def _function_text(function: FunctionType, seen: set[str]) -> list[str]:
+def _function_text(function: FunctionType, seen: set[int]) -> list[str]:
     """The function's source and, following names, what else of its module it uses."""
-    seen.add(function.__name__)
+    seen.add(id(function))
     texts = [textwrap.dedent(inspect.getsource(function))]
-    for name in sorted(_names(function.__code__)):
-        used = function.__globals__.get(name)
-        if name in seen or used is None:
-            continue
-        seen.add(name)
-        if isinstance(used, FunctionType) and used.__module__ == function.__module__:
-            texts += _function_text(used, seen)
-        elif isinstance(used, (bool, int, float, str, tuple, list, timedelta, datetime)):
-            texts.append(f"{name}={used!r}")
-        elif isinstance(used, (set, frozenset)):
-            texts.append(f"{name}={sorted(map(repr, used))}")
-        elif isinstance(used, dict):
-            texts.append(f"{name}={sorted((repr(k), repr(v)) for k, v in used.items())}")
+    for name, used in sorted(_used(function).items()):
+        texts += _used_text(name, used, function.__module__, seen)
     return texts
+
+
+def _used(function: FunctionType) -> dict[str, Any]:
+    """Name -> value of the globals, enclosing variables and defaults that a function uses."""
+    names = [n for n in _names(function.__code__) if function.__globals__.get(n) is not None]
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return (
+        {name: function.__globals__[name] for name in names}
+        | {name: cell.cell_contents for name, cell in cells}
+        | {f"default {number}": value for number, value in enumerate(defaults)}
+    )
+
+
+def _used_text(name: str, used: Any, home: str, seen: set[int]) -> list[str]:
+    """What a value says of the definition's meaning; never anything like an address."""
+    if isinstance(used, FunctionType):
+        return [] if used.__module__ != home or id(used) in seen else _function_text(used, seen)
+    if isinstance(used, dict):
+        pairs = [[repr(key), *_used_text("", each, home, seen)] for key, each in used.items()]
+        return [f"{name}={sorted(pairs)}"]
+    if isinstance(used, (set, frozenset)):
+        return [f"{name}={sorted(map(repr, used))}"]
+    if isinstance(used, (list, tuple)) and any(map(callable, used)):
+        return [f"{name}={[_used_text('', each, home, seen) for each in used]}"]
+    if isinstance(used, (ModuleType, type)) or " at 0x" in repr(used):
+        return []
+    return [f"{name}={used!r}"]
 
 
 def _names(code: CodeType) -> set[str]:

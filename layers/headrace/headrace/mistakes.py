@@ -8,12 +8,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from datetime import timedelta
-from types import FunctionType
+from datetime import datetime, timedelta
+from math import inf
+from types import FunctionType, NoneType
 from typing import TYPE_CHECKING
 
 from headrace.definition import (
     LIFETIME,
+    Aggregate,
     Constant,
     Count,
     Definition,
@@ -21,6 +23,7 @@ from headrace.definition import (
     Entity,
     First,
     Flag,
+    Label,
     Last,
     LastN,
     Max,
@@ -37,29 +40,101 @@ from headrace.definition import (
     View,
     window_label,
 )
+from headrace.sizes import MAX_TILES, MAX_TILES_BYTES, tile_bytes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _SECOND = timedelta(seconds=1)
-MAX_TILES = 2_000
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _AGGREGATES = (
     Count, TimeSinceLast, Sum, Mean, Std, Min, Max, First, Last, LastN, DistinctCount,
 )  # fmt: skip
 _POLICIES = (Constant, TrainingMean, TrainingMedian)
+_LIST = (list, tuple), "a list"
+_DURATION = (timedelta,), "a duration, such as days(7)"
+_DEFINITION_TYPES = {
+    "sources": _LIST,
+    "views": _LIST,
+    "inputs": _LIST,
+    "request_features": _LIST,
+    "scored": ((Source,), "a Source"),
+    "batch_entity": ((Entity,), "an Entity"),
+    "label": ((Label,), "Label(source, 'field')"),
+    "fresh_for": _DURATION,
+    "batch_valid_for": _DURATION,
+}
+_SOURCE_TYPES = {
+    "entities": ((dict,), "a dict of field to Entity"),
+    "fields": ((dict,), "a dict of field to its type"),
+    "lateness": _DURATION,
+    "ahead": _DURATION,
+    "not_before": ((datetime,), "an aware datetime"),
+}
+_VIEW_TYPES = {
+    "entity": ((Entity,), "an Entity"),
+    "source": ((Source,), "a Source"),
+    "aggregates": _LIST,
+    "windows": _LIST,
+    "delay": _DURATION,
+    "hop": ((timedelta, NoneType), "a duration, such as hours(1), or None"),
+    "head": ((int,), "a whole number of events"),
+}
 
 
 def mistakes(definition: Definition) -> Iterator[str]:
     """Every mistake in a definition, each with its place and its mend."""
+    shapes = list(_shape_mistakes(definition))
+    yield from shapes or _meaning_mistakes(definition)
+
+
+def _shape_mistakes(definition: Definition) -> Iterator[str]:
+    """What is not of its type at all: the other checks could not even read it."""
+    found = list(_wrong_types("definition", definition, _DEFINITION_TYPES))
+    if found:
+        yield from found
+        return
+    for source in definition.sources:
+        yield from _wrong_types(f"source {source.name!r}", source, _SOURCE_TYPES)
+        for name, each in source.entities.items():
+            if not isinstance(each, Entity):
+                place = f"source {source.name!r}: entities[{name!r}]"
+                yield f"{place} is {each!r}; expected Entity('lower_case_name')"
+    for view in definition.views:
+        wrong = list(_wrong_types(f"view {view.name!r}", view, _VIEW_TYPES))
+        yield from wrong or _view_shape_mistakes(view)
+
+
+def _view_shape_mistakes(view: View) -> Iterator[str]:
+    for aggregate in view.aggregates:
+        if not isinstance(aggregate, _AGGREGATES):
+            what = f"view {view.name!r}: {aggregate!r} is no aggregate"
+            yield f"{what}; expected Count(), Mean('field') and so on"
+    for window in view.windows:
+        if not isinstance(window, timedelta):
+            yield f"view {view.name!r}: window {window!r}; expected a duration, such as days(7)"
+
+
+def _wrong_types(
+    place: str, of: object, types: Mapping[str, tuple[tuple[type, ...], str]]
+) -> Iterator[str]:
+    for name, (kinds, expected) in types.items():
+        if not isinstance(getattr(of, name), kinds):
+            yield f"{place}: {name} is {getattr(of, name)!r}; expected {expected}"
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < inf
+
+
+def _meaning_mistakes(definition: Definition) -> Iterator[str]:
     for source in definition.sources:
         yield from _source_mistakes(source)
     for kind, names in (
         ("sources", [source.name for source in definition.sources]),
         ("views", [view.name for view in definition.views]),
-        ("features", [*(n for v in definition.views for n in v.features
-                        if all(isinstance(a, _AGGREGATES) for a in v.aggregates)),
-                      *definition.request_feature_names]),
+        ("features", [*(name for view in definition.views for name in view.features),
+                      *(getattr(f, "__name__", "?") for f in definition.request_features)]),
     ):  # fmt: skip
         for name, times in Counter(names).items():
             if times > 1:
@@ -68,6 +143,7 @@ def mistakes(definition: Definition) -> Iterator[str]:
         yield f"scored: {definition.scored.name!r} is not among sources; add it there"
     for view in definition.views:
         yield from _view_mistakes(view, definition)
+    yield from _size_mistakes(definition)
     yield from _input_mistakes(definition)
     yield from _imputation_mistakes(definition)
     yield from _scoring_mistakes(definition)
@@ -91,7 +167,7 @@ def _source_mistakes(source: Source) -> Iterator[str]:
 
 def _entity_mistakes(place: str, source: Source) -> Iterator[str]:
     for name, each in source.entities.items():
-        if not isinstance(each, Entity) or not _NAME.match(each.name):
+        if not _NAME.match(each.name):
             yield f"{place}: entities[{name!r}] is {each!r}; expected Entity('lower_case_name')"
     for entity, times in Counter(source.entities.values()).items():
         if times > 1:
@@ -133,10 +209,7 @@ def _view_mistakes(view: View, definition: Definition) -> Iterator[str]:
     yield from _window_mistakes(place, view)
 
 
-def _aggregate_mistakes(place: str, view: View, aggregate: object) -> Iterator[str]:
-    if not isinstance(aggregate, _AGGREGATES):
-        yield f"{place}: {aggregate!r} is no aggregate; expected Count(), Mean('field') and so on"
-        return
+def _aggregate_mistakes(place: str, view: View, aggregate: Aggregate) -> Iterator[str]:
     if isinstance(aggregate, TimeSinceLast) and view.include_current and not view.delay:
         yield f"{place}: TimeSinceLast would always be 0; set include_current=False"
     if isinstance(aggregate, LastN) and not 1 <= aggregate.n <= 100:
@@ -179,6 +252,20 @@ def _hop_mistakes(place: str, view: View, hop: timedelta) -> Iterator[str]:
         yield f"{place}: {tiles:,} tiles; expected at most {MAX_TILES:,}: choose a longer hop"
 
 
+def _size_mistakes(definition: Definition) -> Iterator[str]:
+    sizes = Counter({view.entity.name: 0 for view in definition.views})
+    for view in definition.views:
+        if view.hop and view.hop >= _SECOND:
+            tiles = view.retention / view.hop + 2
+            sizes[view.entity.name] += int(tiles * (9 + sum(map(tile_bytes_of, view.aggregates))))
+    for name, size in sizes.items():
+        if size > MAX_TILES_BYTES:
+            yield (
+                f"views of {name!r}: tiles of {size:,} bytes; expected at most "
+                f"{MAX_TILES_BYTES:,}: choose longer hops or fewer aggregates"
+            )
+
+
 def _input_mistakes(definition: Definition) -> Iterator[str]:
     numeric = [n for n, kind in definition.scored.fields.items() if not isinstance(kind, Text)]
     known = [*definition.view_features, *definition.request_feature_names, *numeric]
@@ -203,6 +290,8 @@ def _imputation_mistakes(definition: Definition) -> Iterator[str]:
     for name, policy in {**definition.imputation, "default": definition.default_imputation}.items():
         if not isinstance(policy, _POLICIES):
             yield f"imputation of {name!r}: {policy!r}; expected Constant(x), TrainingMean() ..."
+        elif isinstance(policy, Constant) and not _finite(policy.value):
+            yield f"imputation of {name!r}: {policy!r}; expected a finite number"
         if name not in known and name != "default":
             yield f"imputation: {name!r} is neither feature, input nor view; mend the name"
 

@@ -33,6 +33,7 @@ MODEL = "model.joblib"
 IMPUTATION = "imputation.json"
 GOLDEN = "golden.json"
 GOLDEN_TOLERANCE = 1e-9
+SERVING = "scikit-learn"
 _PICKLE_BOUND = ("scikit-learn",)
 
 
@@ -130,7 +131,7 @@ def load_bundle(model_dir: Path) -> Bundle:
     _check_fit(manifest, definition)
     files = {name: _read_verified(folder / name, sha) for name, sha in manifest.files.items()}
     imputer = Imputer(definition, _decoded(files, IMPUTATION, dict[str, float]))
-    model = SklearnModel(joblib.load(io.BytesIO(_part(files, MODEL))))
+    model = SklearnModel(_unpickled(_part(files, MODEL)))
     _check_golden(model, _decoded(files, GOLDEN, list[GoldenRow]))
     return Bundle(definition, manifest, model, imputer)
 
@@ -174,6 +175,9 @@ def _check_fit(manifest: Manifest, definition: Definition) -> None:
     if manifest.inputs != list(definition.inputs):
         msg = f"inputs: got {manifest.inputs}; the definition says {list(definition.inputs)}"
         raise BundleError(msg)
+    if manifest.serving != SERVING:
+        msg = f"{MANIFEST}: serving is {manifest.serving!r}; this version serves {SERVING!r}"
+        raise BundleError(msg)
     expected = content_version(manifest.files, manifest.definition_hash)
     if manifest.model_version != expected:
         msg = f"model version: got {manifest.model_version}; the files make it {expected}"
@@ -208,6 +212,14 @@ def _part(files: Mapping[str, bytes], name: str) -> bytes:
     return files[name]
 
 
+def _unpickled(data: bytes) -> Any:
+    try:
+        return joblib.load(io.BytesIO(data))
+    except Exception as error:
+        msg = f"{MODEL}: cannot be unpickled ({error!r}); expected an estimator: train again"
+        raise BundleError(msg) from error
+
+
 def _decoded(files: Mapping[str, bytes], name: str, kind: Any) -> Any:
     try:
         return msgspec.json.decode(_part(files, name), type=kind)
@@ -220,7 +232,11 @@ def _check_golden(model: Model, golden: Sequence[GoldenRow]) -> None:
     if not golden:
         msg = f"{GOLDEN}: no rows; expected some, to check the model with"
         raise BundleError(msg)
-    scores = model.score([row.inputs for row in golden])
+    try:
+        scores = model.score([row.inputs for row in golden])
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        msg = f"{GOLDEN}: the model cannot score its rows ({error}); train again"
+        raise BundleError(msg) from error
     for number, (row, score) in enumerate(zip(golden, scores, strict=True)):
         if not abs(score - row.score) <= GOLDEN_TOLERANCE:
             msg = f"golden row {number}: score is {score!r}; training saw {row.score!r}"

@@ -32,13 +32,19 @@ class Work:
     @property
     def late(self) -> bool:
         """Whether the event was too old to be folded, by its arrival or by what a view keeps."""
-        return self.event.late or any(part.late for part in self.parts.values())
+        if self.event.late:
+            return True
+        return True in [part.late for part in self.parts.values()]
 
     @property
     def new(self) -> bool:
         """Whether the event cannot have been scored before."""
-        parts = self.parts.values()
-        return any(p.new for p in parts) and not any(p.repeated or p.late for p in parts)
+        new = False
+        for part in self.parts.values():
+            if part.repeated or part.late:
+                return False
+            new = new or part.new
+        return new
 
 
 @dataclass(slots=True)
@@ -92,7 +98,7 @@ class Outcome:
         for work in works:
             if work.late:
                 self.late += 1
-            else:
+            elif any(part.new for part in work.parts.values()):
                 self.folded += 1
             for name in work.event.unknown:
                 self.unknown_fields[name] += 1

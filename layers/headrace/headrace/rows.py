@@ -75,11 +75,12 @@ class Column:
     def fit(cls, values: list[float | None]) -> Column:
         """The most compact column that holds these values exactly."""
         present = [value for value in values if value is not None]
+        largest = max(map(abs, present), default=0.0)
         for scale in _SCALES:
+            if largest * scale >= _EXACT:  # before rounding, which refuses infinity
+                break
             scaled = [round(value * scale) for value in present]
-            if all(
-                s / scale == v and abs(s) < _EXACT for s, v in zip(scaled, present, strict=True)
-            ):
+            if all(s / scale == v for s, v in zip(scaled, present, strict=True)):
                 code = _narrowest(scaled)
                 whole = iter(scaled)
                 mark = int(_ABSENT[code])
@@ -96,7 +97,8 @@ class Column:
         elif value is None:
             packed = _ABSENT[self.code]
         else:
-            packed = round(value * self.scale)
+            scaled = value * self.scale
+            packed = round(scaled) if abs(scaled) < _EXACT else -1
             if packed / self.scale != value or not _fits(packed, self.code):
                 values = self.values()
                 values.insert(index, value)
@@ -187,7 +189,7 @@ class Rows:
     @property
     def row_bytes(self) -> int:
         """Packed size of one row."""
-        widths = sum(column.data.itemsize for column in self.columns)
+        widths = sum([column.data.itemsize for column in self.columns])
         return self.times.itemsize + DIGEST_BYTES + widths
 
     def time(self, index: int) -> int:

@@ -7,7 +7,6 @@ go through the same parts. May import everything inwards; no AWS, no logging, no
 
 from __future__ import annotations
 
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,10 @@ from headrace.outcome import Outcome, Work
 from headrace.ports import Quarantined, StateWrite
 from headrace.scores import Rung, ScoreRecord
 from headrace.state import EntityState, StateCodec
-from headrace.windows import Folded
+from headrace.view_state import Folded, ViewState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from headrace.model import Bundle
     from headrace.ports import Clock, Quarantine, ScoreStore, StateStore
@@ -65,16 +64,28 @@ class Scorer:
 
     def fold_entity(self, state: EntityState, works: Sequence[Work]) -> None:
         """Fold the works that touch one entity, in their order, and note what it says of each."""
-        entity, earliest = state.entity, _earliest_after(works)
-        for number, work in enumerate(works):
+        entity, known = state.entity, self._known(state, works)
+        for work in works:
             part = work.parts[entity] = EntityPart()
+            again = known.pop((work.event.source.name, work.event.digest), False)
             if work.event.source is self.definition.scored:
-                later = partial(_digests_after, works, number, earliest)
-                self._step(state, work.event, part, later)
+                self._step(state, work.event, part, tuple(known) if again else ())
             else:
                 self._fold(state, work.event, part)
             if not work.event.late:
                 state.note_arrival(work.event.arrival)
+
+    def _known(self, state: EntityState, works: Sequence[Work]) -> dict[tuple[str, bytes], bool]:
+        """(source, digest) that the state holds before any is folded: from a former delivery."""
+        views: dict[str, list[ViewState]] = {}
+        for fold in self.codec.folds[state.entity]:
+            views.setdefault(fold.view.source.name, []).append(self.codec.view(state, fold))
+        keys = [(work.event.source.name, work.event.digest) for work in works]
+        return {
+            (source, digest): True
+            for source, digest in keys
+            if any(view.rows.find(digest) >= 0 for view in views.get(source, ()))
+        }
 
     def _fold(self, state: EntityState, event: Event, part: EntityPart) -> None:
         """An event that is not scored only changes state."""
@@ -86,22 +97,27 @@ class Scorer:
                     state.changed.add(fold.view.name)
 
     def _step(
-        self, state: EntityState, event: Event, part: EntityPart, later: Callable[[], list[bytes]]
+        self,
+        state: EntityState,
+        event: Event,
+        part: EntityPart,
+        known: Collection[tuple[str, bytes]],
     ) -> None:
         """An event that is scored changes state and has features."""
         for fold in self.codec.folds[state.entity]:
             view = self.codec.view(state, fold)
+            later = [digest for source, digest in known if source == fold.view.source.name]
             if fold.view.source is event.source:
                 step = fold.step(view, event, later)
                 part.note(step.folded)
                 if step.folded is Folded.NEW:
                     state.changed.add(fold.view.name)
             else:
-                step = fold.look(view, event.time)
+                step = fold.look(view, event.time, later)
             part.add(step)
             if view.hop and fold.view.hop is None:
                 part.degraded.append(fold.view.name)
-        if not (event.late or part.late):
+        if not (event.late or part.late or part.repeated):
             state.note_scored(event.id, event.time)
 
     def score_works(self, works: Sequence[Work]) -> None:
@@ -238,15 +254,18 @@ class StreamScorer:
     def _writes(self, states: dict[str, EntityState]) -> Iterable[StateWrite]:
         codec = self._scorer.codec
         for key, state in states.items():
-            if state.changed:
+            if state.changed or state.noted:
                 yield StateWrite(key, state.version, codec.encode(state), codec.expires(state))
 
     def _write_scores(self, works: Sequence[Work], outcome: Outcome) -> None:
         scored = [w for w in works if w.event.source is self._scorer.definition.scored]
         now = self._clock.now()
         stamp = us_to_text(now)
-        new = [self._scorer.record(work, stamp) for work in scored if work.new]
-        other = [self._scorer.record(work, stamp) for work in scored if not work.new]
+        new: list[ScoreRecord] = []
+        other: list[ScoreRecord] = []
+        first = {work.event.id: work for work in reversed(scored)}
+        for work in first.values():
+            (new if work.new else other).append(self._scorer.record(work, stamp))
         try:
             if new:
                 self._scores.put_new(new)
@@ -255,24 +274,9 @@ class StreamScorer:
         except StoreUnavailable as error:
             outcome.fail(scored, str(error))
             return
-        outcome.scored += len(scored)
+        outcome.repeated += len(scored) - len(first)
+        outcome.scored += len(first)
         outcome.lags += [(now - w.event.arrival) / _MICROSECONDS_PER_SECOND for w in scored]
-
-
-def _earliest_after(works: Sequence[Work]) -> list[float]:
-    """For each work the earliest event time among those after it."""
-    earliest, found = float("inf"), []
-    for work in reversed(works):
-        found.append(earliest)
-        earliest = min(earliest, work.event.time)
-    return found[::-1]
-
-
-def _digests_after(works: Sequence[Work], number: int, earliest: Sequence[float]) -> list[bytes]:
-    """Digests of the works after one, where any of them could lie in a window of its."""
-    if earliest[number] > works[number].event.time:
-        return []
-    return [work.event.digest for work in works[number + 1 :]]
 
 
 def _age(time: int, newest: int | None) -> float | None:

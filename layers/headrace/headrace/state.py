@@ -7,13 +7,15 @@ May import windows, rows, events, definition, errors.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headrace.errors import StateError
 from headrace.rows import MICROSECONDS, SECONDS, Column, Rows, Ticks
-from headrace.windows import ViewFold, ViewState
+from headrace.view_state import ViewState
+from headrace.windows import ViewFold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,8 +64,8 @@ class EntityState:
         last_time: Its event time, microseconds UTC.
     """
 
-    __slots__ = ("changed", "entity", "key", "last_id", "last_time", "newest_arrival", "packed",
-                 "version", "views")  # fmt: skip
+    __slots__ = ("changed", "entity", "key", "last_id", "last_time", "newest_arrival", "noted",
+                 "packed", "version", "views")  # fmt: skip
 
     def __init__(self, key: str, version: int, stored: _PackedEntity | None) -> None:
         self.key, self.version = key, version
@@ -74,6 +76,7 @@ class EntityState:
         self.packed = stored.views if stored else {}
         self.views: dict[str, ViewState] = {}
         self.changed: set[str] = set()
+        self.noted = False
 
     def note_arrival(self, arrival: int) -> None:
         """Remember the newest arrival, by which old rows are given up."""
@@ -83,20 +86,22 @@ class EntityState:
         """Remember the newest scored event, whose score is the entity's last one."""
         if (time, event_id) > (self.last_time, self.last_id):
             self.last_id, self.last_time = event_id, time
+            self.noted = True
 
 
 class StateCodec:
     """Packs and unpacks the states of one definition's entities."""
 
     def __init__(self, definition: Definition) -> None:
-        folds = [ViewFold(view) for view in definition.views]
+        shares = Counter(view.entity.name for view in definition.views)
+        folds = [ViewFold(view, shares[view.entity.name]) for view in definition.views]
         names = {view.entity.name for view in definition.views}
         names |= {entity.name for entity in definition.scored.entities.values()}
         self.folds: dict[str, list[ViewFold]] = {
             name: [fold for fold in folds if fold.view.entity.name == name] for name in names
         }
         self._retention = {name: _retention(found) for name, found in self.folds.items()}
-        self._layouts = {fold.view.name: fold.layout for fold in folds}
+        self._layouts = {fold.view.name: (fold.layout, fold.tile_layout) for fold in folds}
 
     def empty(self, key: str) -> EntityState:
         """State of an entity that has none stored."""
@@ -139,8 +144,8 @@ class StateCodec:
             name = fold.view.name
             if name in state.changed:
                 view = state.views[name]
-                fold.evict(view, state.newest_arrival)
-                views[name] = _encode(_packed(self._layouts[name], view))
+                layout = self._layouts[name][bool(view.tiles or view.base)]
+                views[name] = _encode(_packed(layout, view))
         return _encode(
             _PackedEntity(FORMAT, state.newest_arrival, state.last_id, state.last_time, views)
         )
@@ -154,7 +159,7 @@ class StateCodec:
 
     def _unpack(self, key: str, name: str, data: bytes) -> ViewState:
         packed = _decode_view(data)
-        if packed.layout != self._layouts[name]:
+        if packed.layout != self._layouts[name][bool(packed.tiles or packed.lifetime)]:
             msg = (
                 f"state of {key}: view {name!r} was written with other fields, hop or source; "
                 "give the changed view a new name, or rebuild state with `headrace replay`"

@@ -9,83 +9,35 @@ exact and ids are remembered. May import aggregates, rows, events, definition.
 
 from __future__ import annotations
 
-from enum import Enum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from headrace.aggregates import Accumulation, reader, statistic
 from headrace.definition import LIFETIME, DistinctCount, View
 from headrace.events import Event, microseconds
 from headrace.rows import ABSENT_HASH, Rows
+from headrace.sizes import MAX_ROWS_BYTES, OVERFLOW_TILES, OVERFLOW_TILES_BYTES, tile_bytes_of
+from headrace.view_state import NEVER, Folded, Step, ViewState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Collection, Iterable
 
-MAX_ROWS_BYTES = 350_000
-"""An exact view whose rows would take more goes on as a hop view."""
+DELIVERED_AGAIN_US = 3_600_000_000
+"""How much older than its last record the first one of a batch may be: until the batch is
+acknowledged it can come again, and then needs the rows that it needed before."""
 
-_TILES_OF_OVERFLOW = 96
 _SLACK = 1.25
-_NEVER = -(2**63)
+_FEW = 1_000  # rows that are never too large
 _SECOND_US = 1_000_000
-
-
-class Folded(Enum):
-    """What became of an event in a view."""
-
-    NEW = "new"  # it changed the state
-    REPEATED = "repeated"  # its id is there already
-    LATE = "late"  # older than what may still change the state
-    PASSED = "passed"  # the view's filter does not want it
-
-
-class Step(NamedTuple):
-    """An event met a view.
-
-    Attributes:
-        folded: What became of it.
-        features: One value per name in ``ViewFold.features``, as of the event.
-        newest: Event time of the newest earlier event used, microseconds UTC; None without one.
-        seen: Whether the view had any event before.
-    """
-
-    folded: Folded
-    features: list[float | None]
-    newest: int | None
-    seen: bool
-
-
-class ViewState:
-    """What one view knows of one entity.
-
-    Attributes:
-        rows: Single events, sorted by (event time, id digest).
-        horizon: Newest event time that has left the rows, microseconds UTC: what is not newer
-            cannot be told from a repetition, and is late.
-        tiles: k -> accumulations of the events in ((k - 1) * hop, k * hop] that left the rows.
-        base: Accumulations of everything that left rows and tiles; None unless lifetime.
-        hop: Microseconds; 0 as long as the view has no tiles.
-    """
-
-    __slots__ = ("base", "hop", "horizon", "rows", "tiles")
-
-    def __init__(
-        self,
-        rows: Rows,
-        hop: int,
-        horizon: int = _NEVER,
-        tiles: dict[int, list[Accumulation]] | None = None,
-        base: list[Accumulation] | None = None,
-    ) -> None:
-        self.rows, self.hop, self.horizon = rows, hop, horizon
-        self.tiles = {} if tiles is None else tiles
-        self.base = base
+_MINUTE_US = 60_000_000
 
 
 class ViewFold:
     """A view made ready to fold events and give features."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, share: int = 1) -> None:
+        """Make a view ready that shares its entity's item with ``share - 1`` others."""
+        self._share = share
         self.view = view
         self.features = view.features
         self.fields = list(
@@ -108,6 +60,7 @@ class ViewFold:
         self._hop = microseconds(view.hop) if view.hop else 0
         self._lateness = microseconds(view.source.lateness)
         self.retention = microseconds(view.retention)
+        self._nothing: list[Accumulation] = [None] * len(self.cells)
         self.lifetime = LIFETIME in view.windows
         self.counts_current = view.include_current or bool(view.delay)
 
@@ -118,10 +71,13 @@ class ViewFold:
     @property
     def layout(self) -> bytes:
         """Four bytes that change when the packed state of the view would be read wrongly."""
-        parts = (self.view.source.name, self.fields, self._hop, self.lifetime)
+        return _digest(self.view.source.name, self.fields, self._hop, self.lifetime)
+
+    @property
+    def tile_layout(self) -> bytes:
+        """The same for a state with tiles or base: there, statistics have places in a list."""
         kinds = [(each.kind, each.field, getattr(each, "n", 1)) for each in self.view.aggregates]
-        text = repr((*parts, sorted(kinds) if self._hop or self.lifetime else []))
-        return blake2b(text.encode(), digest_size=4).digest()
+        return _digest(self.layout, kinds)
 
     def empty(self) -> ViewState:
         """State of an entity that this view has never seen."""
@@ -142,6 +98,7 @@ class ViewFold:
             return Folded.LATE
         self.insert(state.rows, event)
         self._keep_within(state)
+        self._evict(state, event.arrival)
         return Folded.NEW
 
     def wants(self, event: Event) -> bool:
@@ -161,23 +118,37 @@ class ViewFold:
         ]
         rows.insert(event.time, event.digest, values)
 
-    def evict(self, state: ViewState, newest_arrival: int) -> None:
-        """Forget, or move to tiles and base, what no later event can need one by one."""
+    def _evict(self, state: ViewState, arrival: int) -> None:
+        """Forget, or move to tiles and base, what no later event can need one by one.
+
+        At every event, not at the end of a batch: where batches are cut must not show.
+        """
         keep = self._lateness if state.hop and self._hop else self.retention
-        if state.rows:
-            self._spill(state, state.rows.upto(newest_arrival - keep - 1))
+        grain = state.hop or _MINUTE_US  # seldom, and whole tiles at once
+        cutoff = (arrival - DELIVERED_AGAIN_US - keep - 1) // grain * grain
+        if state.rows.time(0) <= cutoff:
+            self._spill(state, state.rows.upto(cutoff))
         if state.tiles:
-            self._drop_tiles(state, newest_arrival - self.retention)
+            self._drop_tiles(state, arrival - DELIVERED_AGAIN_US - self.retention)
 
     def _keep_within(self, state: ViewState) -> None:
         """Bound the rows; at the newest instant all stay, so that no event at it is late."""
         if state.hop:
             if len(state.rows) > self.view.head * _SLACK:
                 self._spill_to(state, self.view.head)
-        elif len(state.rows) * state.rows.row_bytes > MAX_ROWS_BYTES:
-            longest = max((w for w in self._windows if w), default=self.retention)
-            state.hop = max(longest // _TILES_OF_OVERFLOW, _SECOND_US)
+        elif len(state.rows) > _FEW and self._too_large(state.rows):
+            state.hop = self._hop_of_overflow()
             self._spill_to(state, self.view.head)
+
+    def _too_large(self, rows: Rows) -> bool:
+        return len(rows) * rows.row_bytes > MAX_ROWS_BYTES // self._share
+
+    def _hop_of_overflow(self) -> int:
+        """As fine as the longest window deserves, as coarse as the item's size demands."""
+        longest = max((w for w in self._windows if w), default=self.retention)
+        tile_bytes = sum(tile_bytes_of(each) for each in self.view.aggregates)
+        finest = self.retention * tile_bytes * self._share // OVERFLOW_TILES_BYTES
+        return max(longest // OVERFLOW_TILES, finest, _SECOND_US)
 
     def _spill_to(self, state: ViewState, head: int) -> None:
         rows = state.rows
@@ -189,6 +160,7 @@ class ViewFold:
         if stop <= 0:
             return
         rows = state.rows
+        state.tails.clear()
         state.horizon = max(state.horizon, rows.time(stop - 1))
         stop = rows.upto(state.horizon)
         if state.hop:
@@ -207,8 +179,12 @@ class ViewFold:
             start = end
 
     def _drop_tiles(self, state: ViewState, cutoff: int) -> None:
-        for k in [k for k in state.tiles if k * state.hop <= cutoff - state.hop]:
+        last = cutoff // state.hop - 1
+        if next(iter(state.tiles)) > last:  # they are in order of k
+            return
+        for k in [k for k in state.tiles if k <= last]:
             tile = state.tiles.pop(k)
+            state.tails.clear()
             if self.lifetime:
                 state.base = self._merged(state.base, tile)
         if not state.tiles:
@@ -216,7 +192,7 @@ class ViewFold:
 
     def _of(self, rows: Rows, start: int, stop: int) -> list[Accumulation]:
         if start >= stop:
-            return [None] * len(self.cells)
+            return self._nothing
         return [cell.of(rows, start, stop) for cell in self.cells]
 
     def _merged(self, a: list[Accumulation] | None, b: list[Accumulation]) -> list[Accumulation]:
@@ -227,18 +203,19 @@ class ViewFold:
             for cell, x, y in zip(self.cells, a, b, strict=True)
         ]
 
-    def step(self, state: ViewState, event: Event, later: Callable[[], Iterable[bytes]]) -> Step:
+    def step(self, state: ViewState, event: Event, later: Collection[bytes] = ()) -> Step:
         """Fold an event and give the features as of it, with what had arrived before it.
 
         Args:
             state: The entity's state in this view; changed where the event is new.
             event: An event of the view's source.
-            later: Digests of events that came after it in the same batch; looked at only where
-                the event is a repetition, whose rows may already be there.
+            later: Digests of rows in the state whose events come after this one: there from an
+                earlier delivery of the same batch.
         """
         wanted = self.wants(event)
-        if wanted and state.rows.find(event.digest) >= 0:
-            return self._step_repeated(state, event, later())
+        if later or (wanted and state.rows.find(event.digest) >= 0):
+            first = self.step(self._without(state, [*later, event.digest]), event)
+            return first._replace(folded=self.fold(state, event))
         before = self.look(state, event.time, features=not self.counts_current)
         folded = self._fold_unknown(state, event) if wanted else Folded.PASSED
         if not self.counts_current:
@@ -249,25 +226,35 @@ class ViewFold:
         current = self.features_as_of(state, event.time)
         return Step(folded, current, before.newest, before.seen)
 
-    def look(self, state: ViewState, as_of: int, *, features: bool = True) -> Step:
-        """What the state says as of an instant, without an event."""
+    def look(
+        self,
+        state: ViewState,
+        as_of: int,
+        later: Collection[bytes] = (),
+        *,
+        features: bool = True,
+    ) -> Step:
+        """What the state says as of an instant, without an event; ``later`` as in ``step``."""
+        if later:
+            state = self._without(state, later)
         return Step(
             Folded.PASSED,
             self.features_as_of(state, as_of) if features else [],
             self._newest(state, as_of),
-            len(state.rows) > 0 or state.horizon != _NEVER,
+            state.rows.upto(as_of) > 0 or state.horizon != NEVER,
         )
 
-    def _step_repeated(self, state: ViewState, event: Event, later: Iterable[bytes]) -> Step:
-        state = self._copy(state)
-        _remove(state.rows, later)
-        current = self.features_as_of(state, event.time)
-        _remove(state.rows, [event.digest])
-        before = self.look(state, event.time)._replace(folded=Folded.REPEATED)
-        return before._replace(features=current) if self.counts_current else before
+    def _without(self, state: ViewState, digests: Iterable[bytes]) -> ViewState:
+        found = self._copy(state)
+        for digest in digests:
+            index = found.rows.find(digest)
+            if index >= 0:
+                found.rows.remove(index)
+        return found
 
     def _copy(self, state: ViewState) -> ViewState:
-        return ViewState(state.rows.copy(), state.hop, state.horizon, state.tiles, state.base)
+        tiles = dict(state.tiles)
+        return ViewState(state.rows.copy(), state.hop, state.horizon, tiles, state.base)
 
     # Features
 
@@ -285,44 +272,50 @@ class ViewFold:
         rows = state.rows
         stop = rows.upto(self._snapped(right) if self._delay else right)
         values: list[float | None] = []
+        slices: dict[int, list[Accumulation]] = {}
         for window in self._windows:
-            if window is None:
-                found = self._of(rows, 0, stop)
-                if state.base is not None:
-                    found = self._merged(state.base, found)
-                left = _NEVER
-            else:
-                left = self._snapped(right - window)
-                found = self._of(rows, rows.upto(left), stop)
+            left = NEVER if window is None else self._snapped(right - window)
+            start = 0 if window is None else rows.upto(left)
+            if start not in slices:
+                slices[start] = self._of(rows, start, stop)
+            found = slices[start]
+            if window is None and state.base is not None:
+                found = self._merged(state.base, found)
             if state.tiles and left < state.horizon:
-                for k in self._tiles_upto(state, left // state.hop, right):
-                    found = self._merged(state.tiles[k], found)
+                tail = self._tail(state, left // state.hop, right)
+                found = found if tail is None else self._merged(tail, found)
             for cell, read in self._readers:
                 values += read(found[cell], as_of)
         return values
 
-    def _tiles_upto(self, state: ViewState, first: int, right: int) -> list[int]:
-        """Tiles after ``first`` whose events all lie at or before the right edge."""
+    def _tail(self, state: ViewState, first: int, right: int) -> list[Accumulation] | None:
+        """Tiles after ``first`` whose events all lie at or before the right edge, merged."""
         whole = right >= state.horizon and not (self._hop and self._delay)
         last = 2**63 if whole else right // state.hop
-        return [k for k in state.tiles if first < k <= last]
+        if (first, last) not in state.tails:
+            found = None
+            for k in sorted(state.tiles):
+                if first < k <= last:
+                    found = self._merged(found, state.tiles[k])
+            state.tails[first, last] = found
+        return state.tails[first, last]
 
     def _snapped(self, time: int) -> int:
         return time // self._hop * self._hop if self._hop else time
 
     def _newest(self, state: ViewState, as_of: int) -> int | None:
         """Event time of the newest event that features as of an instant use; None if none."""
-        index = state.rows.upto(as_of - self._delay)
+        right = as_of - self._delay
+        index = state.rows.upto(self._snapped(right) if self._delay else right)
         if index:
             return state.rows.time(index - 1)
-        return None if state.horizon == _NEVER else state.horizon
+        if state.horizon <= right:
+            return None if state.horizon == NEVER else state.horizon
+        return max((k * state.hop for k in state.tiles if k * state.hop <= right), default=None)
 
 
-def _remove(rows: Rows, digests: Iterable[bytes]) -> None:
-    for digest in digests:
-        index = rows.find(digest)
-        if index >= 0:
-            rows.remove(index)
+def _digest(*parts: object) -> bytes:
+    return blake2b(repr(parts).encode(), digest_size=4).digest()
 
 
 def _tile(time: int, hop: int) -> int:
@@ -337,5 +330,7 @@ def _hash(value: object) -> int:
     """64 bits of a field's value; 17 and '17' are the same, as they are as ids."""
     if value is None:
         return ABSENT_HASH
+    if isinstance(value, bool):
+        value = int(value)  # a flag may come as true or as 1
     found = int.from_bytes(blake2b(str(value).encode(), digest_size=8).digest(), "little")
     return min(found, ABSENT_HASH - 1)

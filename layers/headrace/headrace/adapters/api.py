@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
-_STATUS = {
+STATUSES = {
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "not_utf8": HTTPStatus.BAD_REQUEST,
     "not_json": HTTPStatus.BAD_REQUEST,
@@ -93,4 +93,4 @@ def problem_of(error: HeadraceError) -> Response[str]:
 
 def status_of(faults: Sequence[Fault]) -> HTTPStatus:
     """The status of a refused event: 400 unreadable, 413 too large, 422 all other faults."""
-    return _STATUS.get(faults[0].reason, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return STATUSES.get(faults[0].reason, HTTPStatus.UNPROCESSABLE_ENTITY)

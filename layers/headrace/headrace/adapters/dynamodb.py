@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LOST = "ConditionalCheckFailedException"
 _READ_LIMIT = 100
+_LEAST_NUMBER = 1e-130
 _WRITE_LIMIT = 25
 _ROUNDS = 6
 _FIRST_WAIT_SECONDS = 0.05
@@ -173,7 +174,7 @@ class DynamoScores:
         return {
             **_id(EVENT_PREFIX + record.id),
             "event_time": {"S": record.event_time},
-            "score": {"N": repr(record.score)},
+            "score": _number(record.score),
             "rung": {"S": record.rung},
             "record": {"S": msgspec.json.encode(record).decode()},
             "expires": {"N": str(self._now() + self._retention)},
@@ -207,7 +208,7 @@ class DynamoScores:
         item = {
             **_id(f"{BATCH_PREFIX}{score.entity}#{score.entity_id}"),
             "event_time": {"S": score.as_of},
-            "score": {"N": repr(score.score)},
+            "score": _number(score.score),
             "record": {"S": msgspec.json.encode(score).decode()},
             "expires": {"N": str(score.expires)},
         }
@@ -239,6 +240,11 @@ def _chunks(values: Iterable[T], size: int) -> list[list[T]]:
 
 def _id(value: str) -> Item:
     return {"id": {"S": value}}
+
+
+def _number(value: float) -> Item:
+    """For people and queries; DynamoDB holds nothing between 0 and 1e-130. The record is exact."""
+    return {"N": repr(value) if abs(value) >= _LEAST_NUMBER else "0"}
 
 
 def _stored(item: Item) -> StoredState:

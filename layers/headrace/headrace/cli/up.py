@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from headrace.local.stack import LocalAws
 
 if TYPE_CHECKING:
     from headrace.local.triggers import Delivery
+
+_SIGNAL_SECONDS = 0.5
 
 
 def up(endpoint: Endpoint = None, model_dir: ModelDir = None) -> None:
@@ -27,11 +30,19 @@ def up(endpoint: Endpoint = None, model_dir: ModelDir = None) -> None:
         write_session(project, session)
         _explain(session)
         try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
+            _wait_for_a_signal()
             out.print(f"\n{_delivered(aws.delivered)}")
         finally:
             remove_session(project)
+
+
+def _wait_for_a_signal() -> None:
+    """Until Ctrl-C or a request to end, also where a shell made it deaf to Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(_SIGNAL_SECONDS):
+        pass
 
 
 def _explain(session: Session) -> None:

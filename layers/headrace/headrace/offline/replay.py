@@ -54,9 +54,10 @@ class ScoreColumns(MemoryScores):
         super().__init__()
         self.keeping = True
         self._ids: dict[str, None] = {}
-        self._names = definition.columns
-        self._numbers = {name: array("d") for name in ("score", *self._names)}
-        self._late = array("B")
+        self._names: tuple[str, ...] = ()
+        self._columns = definition.columns
+        self._scores, self._late = array("d"), array("B")
+        self._features = array("d")  # row after row; a record's features are always in one order
         self._texts: dict[str, _Interned] = {
             "rung": _Interned(), "model_version": _Interned(), "imputed": _Interned()
         }  # fmt: skip
@@ -77,9 +78,9 @@ class ScoreColumns(MemoryScores):
         return there
 
     def _append(self, record: ScoreRecord) -> None:
-        self._numbers["score"].append(record.score)
-        for name in self._names:
-            self._numbers[name].append(record.features[name])
+        self._scores.append(record.score)
+        self._names = self._names or tuple(record.features)
+        self._features.extend(record.features.values())
         self._late.append(record.late)
         self._texts["rung"].append(str(record.rung))
         self._texts["model_version"].append(record.model_version)
@@ -92,17 +93,18 @@ class ScoreColumns(MemoryScores):
         ``late``, ``imputed`` (names), and every feature and input after imputation.
         """
         source = feed.source
-        numbers = {name: np.frombuffer(values) for name, values in self._numbers.items()}
+        values = np.frombuffer(self._features).reshape(len(self._ids), -1).T
+        features = dict(zip(self._names, values, strict=True))
         found = pl.DataFrame(
             {
                 "id": pl.Series(list(self._ids), dtype=pl.String),
-                "score": numbers.pop("score"),
+                "score": np.frombuffer(self._scores),
                 **{name: texts.series() for name, texts in self._texts.items()},
                 "late": np.frombuffer(self._late, dtype=np.bool_),
-                **numbers,
+                **{name: features.get(name, np.empty(0)) for name in self._columns},
             }
         ).with_columns(
-            pl.col("score", *self._names).fill_nan(None),
+            pl.col("score", *self._columns).fill_nan(None),
             imputed=pl.when(pl.col("imputed") != "")
             .then(pl.col("imputed").str.split(" "))
             .otherwise(pl.lit([], dtype=pl.List(pl.String))),

@@ -115,7 +115,9 @@ def training_rows(
         label=pl.col(definition.label.field).cast(pl.Int8),
     )
     label = label.unique(events.source.id, keep="last")
-    return frame.with_columns(absent).join(label, on=events.source.id, how="inner")
+    return frame.with_columns(absent).join(
+        label, on=events.source.id, how="inner", maintain_order="left"
+    )
 
 
 def split_by_time(rows: pl.DataFrame, definition: Definition, test_days: int = 7) -> Split:

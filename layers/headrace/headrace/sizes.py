@@ -1,0 +1,38 @@
+"""How large an entity's state may get, and what is done to keep it so.
+
+DynamoDB takes items of 400 KB. May import definition only.
+"""
+
+from __future__ import annotations
+
+from headrace.definition import Aggregate, DistinctCount, First, Last, LastN, Mean, Std, Sum
+
+MAX_TILES = 2_000
+"""Tiles of one hop view."""
+
+MAX_TILES_BYTES = 250_000
+"""Tiles of all hop views of an entity."""
+
+MAX_ROWS_BYTES = 350_000
+"""Rows of all exact views of an entity; a view that would take more than its share goes on as a
+hop view."""
+
+OVERFLOW_TILES = 96
+"""Tiles that the longest window of such a view has, where their size allows it."""
+
+OVERFLOW_TILES_BYTES = 200_000
+"""Tiles of all such views of an entity."""
+
+
+def tile_bytes_of(aggregate: Aggregate) -> int:
+    """How many bytes an aggregate takes in a tile, at most."""
+    match aggregate:
+        case DistinctCount():
+            return 9 * 256 + 5
+        case Sum() | Mean() | Std():
+            return 24
+        case First() | Last():
+            return 20
+        case LastN():
+            return 19 * aggregate.n + 3
+    return 9

@@ -1,0 +1,345 @@
+"""One suite for every fulfilment of the stores: memory, and DynamoDB as moto plays it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from headrace.adapters.clock import FixedClock
+from headrace.adapters.dynamodb import DynamoScores, DynamoStates
+from headrace.adapters.memory import MemoryScores, MemoryStates
+from headrace.errors import StoreUnavailable
+from headrace.events import us_to_text
+from headrace.imputation import Cause, Imputed
+from headrace.local.moto_server import serve_moto
+from headrace.ports import Segment, StateWrite, StoredState
+from headrace.scores import BatchScore, Rung, ScoreRecord
+from tests.fakes import NOON, SECOND, FailingScores, FailingStates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headrace.ports import ScoreStore, StateStore
+
+DAYS = 30
+KINDS = ["memory", "fake", "moto"]
+
+
+def aws(service: str, endpoint: str, **config: Any) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name="eu-west-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(**config),
+    )
+
+
+@pytest.fixture(scope="module")
+def dynamodb() -> Iterator[Any]:
+    with serve_moto() as endpoint:
+        yield aws("dynamodb", endpoint, max_pool_connections=8)
+
+
+def table(client: Any, name: str, key: str) -> str:
+    """An empty table of this name."""
+    if name in client.list_tables()["TableNames"]:
+        client.delete_table(TableName=name)
+    client.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return name
+
+
+@pytest.fixture(params=KINDS)
+def states(request: pytest.FixtureRequest) -> StateStore:
+    if request.param == "memory":
+        return MemoryStates()
+    if request.param == "fake":
+        return FailingStates()
+    client = request.getfixturevalue("dynamodb")
+    return DynamoStates(client, table(client, "states", "entity"), FixedClock(NOON))
+
+
+@pytest.fixture(params=KINDS)
+def scores(request: pytest.FixtureRequest) -> ScoreStore:
+    if request.param == "memory":
+        return MemoryScores()
+    if request.param == "fake":
+        return FailingScores()
+    client = request.getfixturevalue("dynamodb")
+    return DynamoScores(client, table(client, "scores", "id"), FixedClock(NOON), DAYS)
+
+
+def write(
+    key: str, expected: int = 0, data: bytes = b"x", expires: int | None = None
+) -> StateWrite:
+    return StateWrite(key, expected, data, expires)
+
+
+# States
+
+
+def test_key_without_an_item_is_left_out(states: StateStore) -> None:
+    states.write([write("card#1")])
+    assert states.read(["card#1", "card#2"]) == {"card#1": StoredState(1, b"x")}
+    assert states.read([]) == {}
+
+
+def test_nothing_to_write_is_no_fault(states: StateStore) -> None:
+    assert states.write([]) == (frozenset(), {})
+
+
+def test_state_is_written_once_for_each_version(states: StateStore) -> None:
+    for version in range(3):
+        assert states.write([write("card#1", version, bytes([version]))]) == (frozenset(), {})
+    assert states.read(["card#1"]) == {"card#1": StoredState(3, b"\x02")}
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3])
+def test_write_loses_where_the_version_is_another(states: StateStore, expected: int) -> None:
+    states.write([write("card#1")])
+    states.write([write("card#1", 1, b"second")])
+    outcome = states.write([write("card#1", expected, b"lost"), write("card#2")])
+    assert outcome == (frozenset({"card#1"}), {})
+    assert states.read(["card#1"])["card#1"] == StoredState(2, b"second")
+    assert states.read(["card#2"])["card#2"].version == 1
+
+
+def test_write_loses_where_the_item_is_gone(states: StateStore) -> None:
+    assert states.write([write("card#1", 4)]).lost == {"card#1"}
+    assert states.read(["card#1"]) == {}
+
+
+def test_state_comes_back_byte_for_byte(states: StateStore) -> None:
+    data = bytes(range(256)) * 400
+    states.write([write("card#1", 0, data), write("card#é/ #2", 0, b"\x00")])
+    found = states.read(["card#1", "card#é/ #2"])
+    assert (found["card#1"].data, found["card#é/ #2"].data) == (data, b"\x00")
+    assert type(found["card#1"].data) is bytes
+
+
+def test_more_keys_than_one_request_takes_are_read(states: StateStore) -> None:
+    keys = [f"card#{n}" for n in range(230)]
+    states.write([write(key, 0, key.encode()) for key in keys])
+    found = states.read([*keys, "card#none"])
+    assert {key: item.data for key, item in found.items()} == {key: key.encode() for key in keys}
+
+
+@pytest.mark.parametrize("total", [1, 4])
+def test_segments_together_hold_every_entity_once(states: StateStore, total: int) -> None:
+    cards = {f"card#{n}" for n in range(40)}
+    others = {f"shop#{n}" for n in range(10)} | {"cardholder#1"}
+    states.write([write(key, 0, key.encode()) for key in cards | others])
+    found: list[str] = []
+    for number in range(total):
+        cursor = None
+        for _ in range(100):
+            page = states.scan("card", Segment(number, total, limit=7), cursor)
+            assert len(page.items) <= 7
+            assert all((i.version, i.data) == (1, i.key.encode()) for i in page.items)
+            found += [item.key for item in page.items]
+            cursor = page.cursor
+            if cursor is None:
+                break
+    assert len(found) == len(cards)
+    assert set(found) == cards
+
+
+def test_scan_of_an_empty_store_ends_at_once(states: StateStore) -> None:
+    assert states.scan("card", Segment(0, 1), None) == ([], None)
+
+
+def test_expiry_is_written_where_there_is_one(dynamodb: Any) -> None:
+    store = DynamoStates(dynamodb, table(dynamodb, "states", "entity"), FixedClock(NOON))
+    store.write([write("card#1", expires=1_700_000_000), write("card#2")])
+    items = {item["entity"]["S"]: item for item in dynamodb.scan(TableName="states")["Items"]}
+    assert items["card#1"]["expires"] == {"N": "1700000000"}
+    assert "expires" not in items["card#2"]
+
+
+# Scores
+
+
+def score(number: int | str, value: float = 0.5) -> ScoreRecord:
+    return ScoreRecord(
+        id=str(number),
+        source="payments",
+        event_time=us_to_text(NOON),
+        score=value,
+        rung=Rung.REAL_TIME,
+        model_version="open-1",
+        definition_hash="0" * 16,
+        late=False,
+        entities={"card": "1"},
+        features={"amount": 0.1 + 0.2},
+        imputed={"discount": Imputed(Cause.NOT_IN_EVENT, 1.5)},
+        ages={"card": None, "shop": 2.5},
+        scored_at=us_to_text(NOON),
+        degraded=["card"],
+    )
+
+
+def batch_score(number: int, value: float = 0.25) -> BatchScore:
+    return BatchScore(
+        entity="card",
+        entity_id=str(number),
+        as_of=us_to_text(NOON),
+        score=value,
+        model_version="open-1",
+        definition_hash="0" * 16,
+        features={"amount": 1e-9},
+        imputed={},
+        age=None,
+        expires=NOON // SECOND + 10,
+    )
+
+
+def test_score_comes_back_as_it_was_put(scores: ScoreStore) -> None:
+    scores.put_new([score(1, 1 / 3)])
+    assert scores.get("1") == score(1, 1 / 3)
+    assert scores.get("2") is None
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-300, 5e-324, 1 - 2**-53])
+def test_every_probability_can_be_stored(scores: ScoreStore, value: float) -> None:
+    scores.put_new([score(1, value)])
+    scores.put_batch([batch_score(1, value)])
+    assert scores.get("1") == score(1, value)
+    assert scores.get_batch("card", "1") == batch_score(1, value)
+
+
+def test_more_scores_than_one_request_takes_are_put(scores: ScoreStore) -> None:
+    scores.put_new([score(n) for n in range(60)])
+    assert all(scores.get(str(n)) == score(n) for n in range(60))
+
+
+def test_nothing_to_put_is_no_fault(scores: ScoreStore) -> None:
+    scores.put_new([])
+    assert scores.put_first([]) == 0
+    assert scores.put_batch([]) == (0, 0)
+
+
+def test_first_stored_score_wins(scores: ScoreStore) -> None:
+    scores.put_new([score(1, 0.1)])
+    assert scores.put_first([score(1, 0.9), score(2, 0.2)]) == 1
+    assert scores.put_first([score(1, 0.9), score(2, 0.9), score(3, 0.3)]) == 2
+    found = [scores.get(str(n)) for n in (1, 2, 3)]
+    assert [each.score if each else None for each in found] == [0.1, 0.2, 0.3]
+
+
+def test_batch_score_comes_back_as_it_was_put(scores: ScoreStore) -> None:
+    assert scores.put_batch([batch_score(1), batch_score(2)]) == (0, 0)
+    assert scores.get_batch("card", "1") == batch_score(1)
+    assert scores.get_batch("card", "3") is None
+    assert scores.get_batch("shop", "1") is None
+
+
+def test_replaced_batch_scores_are_counted_with_those_that_were_read(scores: ScoreStore) -> None:
+    scores.put_batch([batch_score(n) for n in range(5)])
+    for number in (1, 1, 3):
+        scores.get_batch("card", str(number))
+    assert scores.put_batch([batch_score(n, 0.75) for n in range(6)]) == (5, 2)
+    assert scores.put_batch([batch_score(1)]) == (1, 0)
+    found = scores.get_batch("card", "3")
+    assert found is not None
+    assert found.score == 0.75
+
+
+def test_events_and_entities_of_one_id_do_not_meet(scores: ScoreStore) -> None:
+    scores.put_new([score("card#1")])
+    scores.put_batch([batch_score(1)])
+    scores.put_progress(b"p")
+    assert scores.get("card#1") == score("card#1")
+    assert scores.get_batch("card", "1") == batch_score(1)
+
+
+def test_progress_comes_back_as_it_was_put(scores: ScoreStore) -> None:
+    assert scores.get_progress() is None
+    scores.put_progress(b"\x00first")
+    scores.put_progress(b"second\xff")
+    assert scores.get_progress() == b"second\xff"
+
+
+def test_scores_expire_after_their_retention(dynamodb: Any) -> None:
+    store = DynamoScores(dynamodb, table(dynamodb, "scores", "id"), FixedClock(NOON), DAYS)
+    store.put_new([score(1)])
+    store.put_first([score(2)])
+    store.put_batch([batch_score(1)])
+    items = {i["id"]["S"]: i for i in dynamodb.scan(TableName="scores")["Items"]}
+    kept = str(NOON // SECOND + DAYS * 86_400)
+    assert items["event#1"]["expires"] == items["event#2"]["expires"] == {"N": kept}
+    assert items["batch#card#1"]["expires"] == {"N": str(batch_score(1).expires)}
+    assert items["event#1"]["rung"] == {"S": "real_time"}
+
+
+# Out of reach
+
+
+@pytest.fixture(scope="module")
+def nowhere() -> Any:
+    """A client of an endpoint where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return aws(
+        "dynamodb",
+        f"http://127.0.0.1:{port}",
+        connect_timeout=0.2,
+        read_timeout=0.2,
+        retries={"total_max_attempts": 2, "mode": "standard"},
+    )
+
+
+SCORE_CALLS: dict[str, Any] = {
+    "put_new": lambda store: store.put_new([score(n) for n in range(30)]),
+    "put_first": lambda store: store.put_first([score(1), score(2)]),
+    "get": lambda store: store.get("1"),
+    "put_batch": lambda store: store.put_batch([batch_score(1), batch_score(2)]),
+    "get_batch": lambda store: store.get_batch("card", "1"),
+    "get_progress": lambda store: store.get_progress(),
+    "put_progress": lambda store: store.put_progress(b""),
+}
+STATE_CALLS: dict[str, Any] = {
+    "read": lambda store: store.read([f"card#{n}" for n in range(150)]),
+    "scan": lambda store: store.scan("card", Segment(0, 1), None),
+}
+
+
+@pytest.mark.parametrize("call", SCORE_CALLS.values(), ids=list(SCORE_CALLS))
+def test_scores_out_of_reach_are_unavailable_in_bounded_time(nowhere: Any, call: Any) -> None:
+    start = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="scores cannot be"):
+        call(DynamoScores(nowhere, "scores", FixedClock(NOON), DAYS))
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("call", STATE_CALLS.values(), ids=list(STATE_CALLS))
+def test_states_out_of_reach_are_unavailable_in_bounded_time(nowhere: Any, call: Any) -> None:
+    start = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="states cannot be"):
+        call(DynamoStates(nowhere, "states", FixedClock(NOON)))
+    assert time.monotonic() - start < 5
+
+
+def test_writes_out_of_reach_fail_one_by_one_and_do_not_raise(nowhere: Any) -> None:
+    outcome = DynamoStates(nowhere, "states", FixedClock(NOON)).write([write("a#1"), write("a#2")])
+    assert outcome.lost == frozenset()
+    assert set(outcome.failed) == {"a#1", "a#2"}
+    assert "state of a#1 could not be written: EndpointConnectionError" in outcome.failed["a#1"]
+
+
+def test_table_that_is_not_there_is_unavailable(dynamodb: Any) -> None:
+    with pytest.raises(StoreUnavailable, match="ResourceNotFoundException"):
+        DynamoStates(dynamodb, "nonesuch", FixedClock(NOON)).read(["card#1"])
+    with pytest.raises(StoreUnavailable, match="ResourceNotFoundException"):
+        DynamoScores(dynamodb, "nonesuch", FixedClock(NOON), DAYS).get_batch("card", "1")

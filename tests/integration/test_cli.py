@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from headrace.cli import app
+from headrace.local.session import FILE
+from headrace.model import load_bundle
+from headrace.offline.simulator import Plan, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PLAN = Plan(customers=80, terminals=100, days=40)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("traffic")
+    traffic = simulate(PLAN)
+    traffic.events.write_parquet(folder / "events.parquet")
+    traffic.labels.write_parquet(folder / "labels.parquet")
+    return folder / "events.parquet", folder / "labels.parquet"
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_train_writes_a_bundle_that_loads(
+    files: tuple[Path, Path], root: Path, tmp_path: Path
+) -> None:
+    for name in ("definition.py", "estimator.py"):
+        shutil.copy(root / "layers/model" / name, tmp_path / name)
+    options = ["--events", files[0], "--labels", files[1], "--model-dir", tmp_path, "--json"]
+    code, out, err = run("train", *options)
+
+    assert code == 0, err
+    assert load_bundle(tmp_path).manifest.model_version == json.loads(out)["model_version"]
+
+
+def test_training_again_gives_the_same_bundle(
+    files: tuple[Path, Path], root: Path, tmp_path: Path
+) -> None:
+    for name in ("definition.py", "estimator.py"):
+        shutil.copy(root / "layers/model" / name, tmp_path / name)
+    options = ["--events", files[0], "--labels", files[1], "--model-dir", tmp_path, "--json"]
+
+    first, second = run("train", *options), run("train", *options)
+
+    assert first[0] == 0, first[2]
+    assert first[1] == second[1]
+
+
+def test_replay_gives_one_row_per_event_and_one_per_entity_and_view(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scores, states = tmp_path / "s.parquet", tmp_path / "t.parquet"
+    options = ["--events", files[0], "--labels", files[1], "--out", scores, "--state-out", states]
+    code, out, err = run("replay", *options, "--json")
+    events, found = pl.read_parquet(files[0]), pl.read_parquet(scores)
+
+    assert code == 0, err
+    assert json.loads(out)["scored"] == events.height
+    assert found["transaction_id"].equals(events["transaction_id"])
+    assert found.columns[:2] == ["transaction_id", "event_time"]
+    state = pl.read_parquet(states)
+    assert not state.select("entity", "entity_id", "view").is_duplicated().any()
+    assert set(state["view"]) == {"customer", "terminal", "terminal_risk"}
+    assert state["as_of"].n_unique() == 1
+
+
+def test_absent_amounts_are_imputed_and_named(files: tuple[Path, Path], tmp_path: Path) -> None:
+    scores = tmp_path / "s.parquet"
+    run("replay", "--events", files[0], "--labels", files[1], "--out", scores)
+    events, found = pl.read_parquet(files[0]), pl.read_parquet(scores)
+    absent = events.filter(pl.col("amount").is_null())["transaction_id"]
+    named = found.filter(pl.col("imputed").list.contains("amount"))["transaction_id"]
+
+    assert absent.len() > 0
+    assert sorted(named) == sorted(absent)
+    assert found["amount"].null_count() == 0
+
+
+def test_a_definition_without_a_bundle_gives_features_and_no_scores(
+    files: tuple[Path, Path], root: Path, tmp_path: Path
+) -> None:
+    definition = shutil.copy(root / "layers/model/definition.py", tmp_path / "mine.py")
+    out = tmp_path / "s.parquet"
+    code, _, err = run("replay", "--events", files[0], "--out", out, "--definition", definition)
+    found = pl.read_parquet(out)
+
+    assert code == 0, err
+    assert "features only" in err
+    assert found["score"].null_count() == found.height
+    assert found["customer_count_1d"].min() == 1
+
+
+def test_wrong_files_are_told_in_a_sentence(root: Path, tmp_path: Path) -> None:
+    code, _, err = run("replay", "--events", tmp_path / "no.parquet", "--out", tmp_path / "s")
+
+    assert code == 1
+    assert "no.parquet" in err
+    assert "Traceback" not in err
+
+
+def test_wrong_times_are_told_in_a_sentence(files: tuple[Path, Path], tmp_path: Path) -> None:
+    options = ["--events", files[0], "--out", tmp_path / "s", "--until", "tomorrow"]
+    code, _, err = run("replay", *options)
+
+    assert code == 1
+    assert "--until" in err
+    assert "ISO 8601" in err
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    assert run("replay")[0] == 2
+    assert run("nonsense")[0] == 2
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of its own, so that a `headrace up` of the user's is left alone."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("template.yaml", "layers", "functions"):
+        (folder / name).symlink_to(root / name)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("project")
+def test_send_without_a_running_stack_says_what_to_start(tmp_path: Path) -> None:
+    code, _, err = run("send", tmp_path / "events.jsonl")
+
+    assert code == 1
+    assert "headrace up" in err
+
+
+@pytest.fixture
+def running(project: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-c", "from headrace.cli import app; app()", "up"]
+    process = subprocess.Popen(
+        command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not (project / FILE).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield process
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+
+def test_events_sent_to_a_running_stack_are_scored_and_looked_up(
+    running: subprocess.Popen[bytes], project: Path, tmp_path: Path
+) -> None:
+    events = tmp_path / "events.jsonl"
+    event = {
+        "source": "transactions",
+        "transaction_id": "from-a-file",
+        "event_time": datetime.now(UTC).isoformat(),
+        "customer_id": 7,
+        "terminal_id": 8,
+        "amount": 12.5,
+    }
+    events.write_text(json.dumps(event) + "\nnot JSON\n")
+    assert run("send", events, "--json")[1].split() == ["{", '"sent":', "2", "}"]
+    deadline = time.monotonic() + 60
+    code, out = 1, ""
+    while code and time.monotonic() < deadline:
+        time.sleep(0.3)
+        code, out, _ = run("scores", "event", "from-a-file", "--json")
+    record = json.loads(out)
+    latest = json.loads(run("scores", "customer", "7", "--json")[1])
+
+    assert record["features"]["customer_count_1d"] == 1.0
+    assert record["rung"] == "real_time"
+    assert (latest["rung"], latest["score"]) == ("last", record["score"])
+    running.send_signal(signal.SIGINT)
+    assert running.wait(timeout=30) == 0
+    assert not (project / FILE).exists()

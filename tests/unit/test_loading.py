@@ -1,0 +1,383 @@
+"""Loading a definition: every mistake with its place and mend, and a hash of the meaning."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import loading
+from headrace.definition import (
+    LIFETIME,
+    Constant,
+    Count,
+    Entity,
+    Flag,
+    Label,
+    LastN,
+    Mean,
+    Number,
+    Source,
+    Text,
+    TimeSinceLast,
+    View,
+    days,
+    hours,
+    minutes,
+)
+from headrace.errors import DefinitionError
+from headrace.loading import checked, definition_hash, load_definition
+from tests.fakes import (
+    card,
+    disputes,
+    make_definition,
+    payments,
+    risk,
+    shop,
+    spending,
+    spread,
+    traffic,
+)
+
+LIBRARY = Path(loading.__file__).parents[1]
+
+
+def mistakes_of(**changes: Any) -> tuple[str, ...]:
+    with pytest.raises(DefinitionError) as caught:
+        make_definition(**changes)
+    return caught.value.mistakes
+
+
+def with_source(**changes: Any) -> dict[str, Any]:
+    """The definition's attributes after a change of its scored source."""
+    source = replace(payments, **changes)
+    views = [replace(view, source=source) for view in (spending, spread, traffic)]
+    return {"sources": [source, disputes], "scored": source, "views": [*views, risk]}
+
+
+def with_view(**changes: Any) -> dict[str, Any]:
+    """The definition's attributes after a change of the shop's view."""
+    return {"views": [spending, spread, replace(traffic, **changes), risk]}
+
+
+def one(event: Any) -> int:
+    return 1
+
+
+def two_of_me(event: Any, features: Any) -> int:
+    return 1
+
+
+def amount(event: Any, features: Any) -> int:
+    return 1
+
+
+CASES: list[tuple[str, dict[str, Any], str]] = [
+    ("source-name", with_source(name="Pay"), "source 'Pay': expected lower case letters"),
+    ("field-name", with_source(fields={**payments.fields, "2nd": Flag()}), "field '2nd'; expected"),
+    ("two-roles", with_source(time="payment_id"), "'payment_id' has 2 roles; give each role"),
+    ("source-field", with_source(fields={**payments.fields, "source": Text()}),
+     "'source' has 2 roles"),
+    ("no-entity", with_source(entities={"card_id": "card", "shop_id": shop}),
+     "entities['card_id'] is 'card'; expected Entity("),
+    ("entity-name", with_source(entities={"card_id": card, "shop_id": shop, "x": Entity("A b")}),
+     "entities['x'] is Entity(name='A b'); expected"),
+    ("entity-twice", with_source(entities={"card_id": card, "shop_id": shop, "other": card}),
+     "2 fields hold a 'card'; declare an entity for each role"),
+    ("field-kind", with_source(fields={**payments.fields, "x": float}),
+     "field 'x' is <class 'float'>; expected Number(...), Flag() or Text(...)"),
+    ("bounds", with_source(fields={**payments.fields, "x": Number(at_least=2, at_most=1)}),
+     "field 'x': at_least 2 is above at_most 1; swap them"),
+    ("text-length", with_source(fields={**payments.fields, "x": Text(max_length=0)}),
+     "field 'x': max_length is 0; expected 1 or more"),
+    ("lateness", with_source(lateness=days(400)), "lateness is 400 days, 0:00:00; expected 0 to"),
+    ("ahead", with_source(ahead=minutes(-1)), "ahead is -1 day, 23:59:00; expected 0 or more"),
+    ("naive-limit", with_source(not_before=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake
+     "not_before is 2000-01-01 00:00:00; expected an aware time"),
+    ("sources-twice", {"sources": [payments, disputes, payments]},
+     "sources: 'payments' is there 2 times; names must be unique"),
+    ("views-twice", {"views": [spending, spread, traffic, risk, replace(risk, prefix="again")]},
+     "views: 'shop_risk' is there 2 times"),
+    ("features-twice", {"views": [spending, spread, traffic, risk,
+                                  replace(traffic, name="other", prefix="shop")]},
+     "features: 'shop_count_1d' is there 2 times"),
+    ("request-feature-twice", {"request_features": [two_of_me, two_of_me], "inputs": ["amount"],
+                               "imputation": {}},
+     "features: 'two_of_me' is there 2 times"),
+    ("scored", {"sources": [disputes]}, "scored: 'payments' is not among sources; add it there"),
+    ("view-name", with_view(name="Shop"), "view 'Shop': expected lower case letters"),
+    ("view-source", with_view(source=replace(payments, name="others")),
+     "view 'shop': source 'others' is not among sources; add it there"),
+    ("view-entity", with_view(entity=Entity("person")),
+     "view 'shop': 'payments' has no 'person'; it has card, shop"),
+    ("no-aggregate", with_view(aggregates=[]), "view 'shop': expected at least one aggregate"),
+    ("no-window", with_view(windows=[]), "view 'shop': expected at least one aggregate and one"),
+    ("not-an-aggregate", with_view(aggregates=[Count(), sum]),
+     "is no aggregate; expected Count(), Mean('field') and so on"),
+    ("aggregate-class", with_view(aggregates=[Count(), Mean]), "is no aggregate; expected Count()"),
+    ("time-since", with_view(aggregates=[TimeSinceLast()]),
+     "TimeSinceLast would always be 0; set include_current=False"),
+    ("last-n", with_view(aggregates=[LastN("amount", 101)]), "LastN n is 101; expected 1 to 100"),
+    ("unknown-field", with_view(aggregates=[Mean("amuont")]),
+     "'payments' has no field 'amuont'; it has amount, discount"),
+    ("text-mean", with_view(aggregates=[Mean("note")]),
+     "mean of text 'note'; expected a Number or Flag"),
+    ("short-window", with_view(windows=[timedelta(milliseconds=10)]),
+     "window 0:00:00.010000; expected at least one second"),
+    ("number-window", with_view(windows=[7]), "view 'shop': window 7; expected"),
+    ("text-window", with_view(windows=["7d"]), "view 'shop': window '7d'; expected"),
+    ("hop-divides", with_view(hop=hours(7)), "window 1d is no multiple of hop 7h; choose a hop"),
+    ("short-hop", with_view(hop=timedelta(milliseconds=10)), "hop is 0:00:00.010000; expected at"),
+    ("many-tiles", with_view(hop=timedelta(seconds=1)), "expected at most 2,000: choose a longer"),
+    ("negative-delay", with_view(delay=days(-1)), "delay is -1 day, 0:00:00; expected 0 or more"),
+    ("delay-excludes", with_view(delay=days(1), include_current=False),
+     "a delayed window never holds the current event; drop include_current"),
+    ("where", with_view(where="amount > 1"), "where is 'amount > 1'; expected a function"),
+    ("head", with_view(head=0), "head is 0; expected 1 or more events"),
+    ("no-inputs", {"inputs": []}, "inputs: empty; expected the names of the model's inputs"),
+    ("unknown-input", {"inputs": ["amuont"]}, "inputs: 'amuont' is unknown; expected one of"),
+    ("text-input", {"inputs": ["note"]}, "inputs: 'note' is unknown; expected one of"),
+    ("input-twice", {"inputs": ["amount", "amount"]}, "inputs: 'amount' is there 2 times"),
+    ("lambda", {"request_features": [lambda event, features: 1]},
+     "expected a named function of (event, features)"),
+    ("one-parameter", {"request_features": [one]},
+     "request feature 'one': expected two parameters, event, features"),
+    ("field-function", {"request_features": [amount]},
+     "request feature 'amount': is a field's name too; rename it"),
+    ("policy", {"imputation": {"amount": 0.0}},
+     "imputation of 'amount': 0.0; expected Constant(x), TrainingMean()"),
+    ("default-policy", {"default_imputation": "median"},
+     "imputation of 'default': 'median'; expected Constant(x)"),
+    ("imputed-name", {"imputation": {"amuont": Constant(0)}},
+     "imputation: 'amuont' is neither feature, input nor view; mend the name"),
+    ("nan-constant", {"imputation": {"amount": Constant(nan)}}, "imputation of 'amount'"),
+    ("batch-entity", {"batch_entity": Entity("person")},
+     "batch_entity: 'person'; expected one of card, shop"),
+    ("label", {"label": Label(disputes, "fraud")},
+     "label: 'fraud' of 'disputes'; expected the name of a Flag field"),
+    ("fresh-for", {"fresh_for": days(0)}, "fresh_for: 0:00:00; expected more than 0"),
+    ("valid-for", {"batch_valid_for": days(-1)}, "batch_valid_for: -1 day, 0:00:00; expected more"),
+    ("bare-source", {"sources": payments}, "sources is Source("),
+    ("bare-window", with_view(windows=days(1)), "view 'shop': windows is "),
+    ("bare-aggregate", with_view(aggregates=Count()), "view 'shop': aggregates is Count(); "),
+    ("number-delay", with_view(delay=7), "view 'shop': delay is 7; "),
+    ("number-hop", with_view(hop=60), "view 'shop': hop is 60; "),
+    ("text-entity", with_view(entity="shop"), "view 'shop': entity is 'shop'; "),
+    ("number-lateness", with_source(lateness=3600), "source 'payments': lateness is 3600; "),
+    ("text-batch-entity", {"batch_entity": "card"}, "batch_entity is 'card'; "),
+    ("text-label", {"label": "is_fraud"}, "label is 'is_fraud'; "),
+    ("number-fresh-for", {"fresh_for": 3}, "fresh_for is 3; "),
+    ("text-constant", {"imputation": {"amount": Constant("x")}}, "imputation of 'amount'"),  # type: ignore[arg-type]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragment"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_mistake_is_found_with_its_place_and_mend(changes: dict[str, Any], fragment: str) -> None:
+    assert any(fragment in mistake for mistake in mistakes_of(**changes)), mistakes_of(**changes)
+
+
+def test_all_mistakes_are_found_at_once() -> None:
+    found = mistakes_of(
+        inputs=["amuont"], fresh_for=days(0), batch_entity=Entity("person"), **with_view(head=0)
+    )
+    assert [mistake.split(":")[0] for mistake in found if "imputation" not in mistake] == [
+        "view 'shop'", "inputs", "batch_entity", "fresh_for",
+    ]  # fmt: skip
+
+
+def test_definition_without_mistakes_is_returned_as_it_is() -> None:
+    definition = make_definition()
+    assert checked(definition) is definition
+
+
+@pytest.mark.parametrize("window", [LIFETIME, hours(1), days(30)])
+def test_usual_windows_are_no_mistake(window: timedelta) -> None:
+    make_definition(**with_view(windows=[window, days(1)]))
+
+
+# Files
+
+
+def write(folder: Path, text: str) -> Path:
+    """A file of its own for each text: Python may keep the bytecode of one it knows."""
+    folder = folder / sha256(text.encode()).hexdigest()[:12]
+    folder.mkdir(exist_ok=True)
+    path = folder / "definition.py"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n\nx +\n", "definition.py: line 3: "),
+        ("x = 1\nimport nonesuch_module\n", "definition.py: line 2: ModuleNotFoundError"),
+        ("def f():\n    return 1 / 0\n\nf()\n", "definition.py: line 2: ZeroDivisionError"),
+        ("from headrace.definition import Mean\nMean()\n", "definition.py: line 2: TypeError"),
+        ("x = 1\n", "variable `definition`: got NoneType; expected `definition = Definition("),
+        ("definition = {}\n", "variable `definition`: got dict"),
+    ],
+    ids=["syntax", "import", "nested", "argument", "absent", "dict"],
+)
+def test_file_that_cannot_be_run_is_told_with_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        load_definition(write(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_missing_file_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match=r"nonesuch.py: no such file"):
+        load_definition(tmp_path / "nonesuch.py")
+
+
+def test_reference_definition_has_the_columns_of_card_fraud(root: Path) -> None:
+    definition = load_definition(root / "layers" / "model" / "definition.py")
+    windows = ("1d", "7d", "30d")
+    assert definition.columns == (
+        *(f"customer_{what}_{w}" for w in windows for what in ("count", "amount_mean")),
+        *(f"terminal_count_{w}" for w in windows),
+        *(f"terminal_is_fraud_mean_{w}" for w in windows),
+        "is_weekend",
+        "is_night",
+        "amount_to_mean_7d",
+        "amount",
+    )
+
+
+# The hash
+
+
+TEXT = """
+from headrace.definition import *
+
+LIMIT = 5
+HOURS = [22, 23]
+NAMES = {"a", "b", "c", "d", "e"}
+card = Entity("card")
+source = Source(name="s", id="i", time="t", entities={"c": card},
+                fields={"amount": Number(), "flag": Flag()})
+
+
+def half(value):
+    return value / 2
+
+
+def at_least(limit):
+    return lambda event: event.amount > limit
+
+
+def large(event, features):
+    return half(event.amount) > LIMIT or event.t.hour in HOURS or "a" in NAMES
+
+
+view = View(name="v", entity=card, source=source, aggregates=[Count()], windows=[days(1)],
+            where=at_least(10))
+definition = Definition(
+    sources=[source], scored=source, views=[view], request_features=[large],
+    inputs=["amount", "large", *view.features], batch_entity=card, label=Label(source, "flag"),
+)
+"""
+
+
+def hash_of(folder: Path, text: str = TEXT) -> str:
+    return definition_hash(load_definition(write(folder, text)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("days(1)", "days(2)"),
+        ("LIMIT = 5", "LIMIT = 6"),
+        ("HOURS = [22, 23]", "HOURS = [21, 23]"),
+        ('"d", "e"', '"d"'),
+        ("value / 2", "value / 3"),
+        ("Count()", "Count(), Mean('amount')"),
+        ('inputs=["amount", "large",', 'inputs=["large", "amount",'),
+        ("Number()", "Number(at_most=9)"),
+        ("batch_entity=card", "default_imputation=TrainingMean(), batch_entity=card"),
+        ("at_least(10)", "at_least(20)"),
+    ],
+    ids=["window", "constant", "list", "set", "helper", "aggregate", "inputs", "bound",
+         "imputation", "closure"],
+)  # fmt: skip
+def test_hash_changes_with_the_meaning(tmp_path: Path, old: str, new: str) -> None:
+    assert TEXT.count(old) == 1
+    assert hash_of(tmp_path, TEXT.replace(old, new)) != hash_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 5", "# a comment\nLIMIT = 5  # another\n"),
+        ("card = Entity", "\n\nUNUSED = 17\n\ncard = Entity"),
+        ("sources=[source], scored=source,", "scored=source,\n\n    sources=[source],"),
+        ('{"a", "b", "c", "d", "e"}', '{"e", "d", "c", "b", "a"}'),
+    ],
+    ids=["comment", "unused", "order", "set-order"],
+)
+def test_hash_does_not_change_with_the_rest_of_the_file(tmp_path: Path, old: str, new: str) -> None:
+    assert TEXT.count(old) == 1
+    assert hash_of(tmp_path, TEXT.replace(old, new)) == hash_of(tmp_path)
+
+
+def hash_in_another_process(path: Path, seed: str) -> str:
+    code = (
+        "import sys; from pathlib import Path; "
+        "from headrace.loading import definition_hash, load_definition; "
+        "print(definition_hash(load_definition(Path(sys.argv[1]))))"
+    )
+    environment = os.environ | {
+        "PYTHONHASHSEED": seed,
+        "PYTHONPATH": str(LIBRARY),
+    }
+    command = [sys.executable, "-c", code, str(path)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+STEPS = """
+def third(value):
+    return value / 3
+
+
+STEPS = (half, third)
+TABLE = {"half": half}
+
+
+def large(event, features):
+    return STEPS[0](event.amount) > TABLE["half"](LIMIT)
+"""
+LARGE = TEXT[TEXT.index("def large") : TEXT.index("view = View")]
+
+
+@pytest.mark.parametrize(
+    "text", [TEXT, TEXT.replace(LARGE, STEPS + "\n\n")], ids=["values", "functions-in-tables"]
+)
+def test_hash_is_the_same_in_every_process(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+    assert {hash_in_another_process(path, seed) for seed in ("1", "2")} == {hash_of(tmp_path, text)}
+
+
+def test_hash_does_not_depend_on_where_the_file_is(root: Path, tmp_path: Path) -> None:
+    path = root / "layers" / "model" / "definition.py"
+    assert hash_of(tmp_path, path.read_text()) == definition_hash(load_definition(path))
+
+
+def test_view_and_source_are_what_they_were_declared_as(tmp_path: Path) -> None:
+    definition = load_definition(write(tmp_path, TEXT))
+    (view,) = definition.views
+    assert isinstance(view, View)
+    assert isinstance(view.source, Source)
+    assert view.features == ("v_count_1d",)

@@ -1,0 +1,256 @@
+"""The bundle: what training writes is what is served, and anything else is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from headrace.errors import BundleError, DefinitionError
+from headrace.loading import load_definition
+from headrace.model import (
+    GOLDEN,
+    IMPUTATION,
+    MANIFEST,
+    MODEL,
+    content_version,
+    load_bundle,
+    sha256,
+)
+from headrace.offline.train import Split, Trained, write_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TEXT = """
+from headrace.definition import *
+
+person = Entity("person")
+visits = Source(name="visits", id="visit_id", time="at", entities={"person_id": person},
+                fields={"length": Number(at_least=0), "bought": Flag()})
+view = View(name="person", entity=person, source=visits, aggregates=[Count()], windows=[days(1)])
+definition = Definition(
+    sources=[visits], scored=visits, views=[view], inputs=["length", *view.features],
+    batch_entity=person, label=Label(visits, "bought"),
+)
+"""
+ROWS = [[float(n % 7), float(n % 5)] for n in range(60)]
+LABELS = [int(length > 3) for length, _ in ROWS]
+
+
+@pytest.fixture(scope="module")
+def trained_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "definition.py").write_text(TEXT)
+    definition = load_definition(folder / "definition.py")
+    at = [datetime(2025, 5, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
+    estimator = LogisticRegression().fit(ROWS, LABELS)
+    statistics = {name: 2.5 for name in definition.columns}
+    write_bundle(
+        folder, definition, Trained(estimator, statistics, ROWS, Split(*at), 0.4, {"auc": 1.0})
+    )
+    return folder
+
+
+@pytest.fixture
+def model_dir(trained_dir: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(trained_dir, tmp_path / "copy"))
+
+
+def change(path: Path, edit: Callable[[Any], None]) -> None:
+    value = json.loads(path.read_text())
+    edit(value)
+    path.write_text(json.dumps(value))
+
+
+def reseal(folder: Path, **changes: Any) -> None:
+    """Make the manifest fit the files again, as somebody would who means to deceive."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text()) | changes
+    names = manifest["files"]
+    manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in names}
+    manifest["model_version"] = content_version(manifest["files"], manifest["definition_hash"])
+    path.write_text(json.dumps(manifest))
+
+
+def refusal(model_dir: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        load_bundle(model_dir)
+    return str(caught.value)
+
+
+def test_bundle_scores_as_the_estimator_that_was_written(model_dir: Path) -> None:
+    bundle = load_bundle(model_dir)
+    expected = LogisticRegression().fit(ROWS, LABELS).predict_proba(ROWS)[:, 1].tolist()
+    assert bundle.model.score(ROWS) == expected
+    assert bundle.model.score([]) == []
+
+
+def test_manifest_says_what_the_bundle_is_and_came_from(model_dir: Path) -> None:
+    manifest = load_bundle(model_dir).manifest
+    assert manifest.inputs == ["length", "person_count_1d"]
+    assert (manifest.rows, manifest.prior, manifest.metrics) == (60, 0.4, {"auc": 1.0})
+    assert manifest.trained_from == "2025-05-01T00:00:00+00:00"
+    assert set(manifest.files) == {MODEL, IMPUTATION, GOLDEN}
+    assert manifest.estimator == "LogisticRegression()"
+    assert len(manifest.model_version) == 12
+    assert manifest.libraries.keys() >= {"scikit-learn", "numpy"}
+
+
+def test_writing_the_same_bundle_again_gives_the_same_version(model_dir: Path) -> None:
+    first = load_bundle(model_dir).manifest
+    definition = load_definition(model_dir / "definition.py")
+    at = [datetime(2025, 5, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
+    estimator = LogisticRegression().fit(ROWS, LABELS)
+    statistics = {name: 2.5 for name in definition.columns}
+    again = write_bundle(
+        model_dir, definition, Trained(estimator, statistics, ROWS, Split(*at), 0.4, {})
+    )
+    assert again.model_version == first.model_version
+
+
+@pytest.mark.parametrize("name", [MODEL, IMPUTATION, GOLDEN])
+def test_altered_file_is_refused_before_it_is_read(model_dir: Path, name: str) -> None:
+    path = model_dir / "bundle" / name
+    path.write_bytes(path.read_bytes() + b" ")
+    assert refusal(model_dir).startswith(f"{name}: SHA-256 is ")
+
+
+@pytest.mark.parametrize("name", [MODEL, IMPUTATION, GOLDEN])
+def test_missing_file_is_refused_by_name(model_dir: Path, name: str) -> None:
+    (model_dir / "bundle" / name).unlink()
+    assert refusal(model_dir).startswith(f"{name}: cannot be read (No such file or directory)")
+
+
+def test_missing_bundle_says_how_to_make_one(model_dir: Path) -> None:
+    shutil.rmtree(model_dir / "bundle")
+    assert "expected a bundle: headrace train" in refusal(model_dir)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "manifest.json: "), ("{}", "missing required field"), ("", "manifest.json: ")],
+    ids=["cut", "empty-object", "empty"],
+)
+def test_manifest_that_cannot_be_read_is_refused(model_dir: Path, text: str, message: str) -> None:
+    (model_dir / "bundle" / MANIFEST).write_text(text)
+    assert message in refusal(model_dir)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format is 2; this version reads 1"),
+        ({"definition_hash": "0" * 16}, "the model was trained with 0000000000000000: train"),
+        ({"model_version": "0" * 12}, "model version: got 000000000000; the files make it"),
+        ({"inputs": ["person_count_1d", "length"]}, "inputs: got ['person_count_1d', 'length']"),
+        ({"libraries": {"scikit-learn": "1.0.2"}}, "the model was trained with 1.0.2: train again"),
+        ({"libraries": {}}, "the model was trained with unknown"),
+        ({"files": {}}, "model version: got"),
+        ({"serving": "telepathy"}, "serving is 'telepathy'"),
+    ],
+    ids=["format", "definition", "version", "inputs", "scikit-learn", "libraries", "files",
+         "serving"],
+)  # fmt: skip
+def test_altered_manifest_is_refused(
+    model_dir: Path, changes: dict[str, Any], message: str
+) -> None:
+    change(model_dir / "bundle" / MANIFEST, lambda manifest: manifest.update(changes))
+    assert message in refusal(model_dir)
+
+
+def test_patch_release_of_scikit_learn_is_no_obstacle(model_dir: Path) -> None:
+    def patch(manifest: Any) -> None:
+        libraries = manifest["libraries"]
+        minor = libraries["scikit-learn"].rsplit(".", 1)[0]
+        libraries["scikit-learn"] = f"{minor}.99"
+
+    change(model_dir / "bundle" / MANIFEST, patch)
+    assert load_bundle(model_dir).manifest.rows == 60
+
+
+def test_definition_that_changed_after_training_is_refused(model_dir: Path) -> None:
+    (model_dir / "definition.py").write_text(TEXT.replace("days(1)", "days(2)"))
+    assert refusal(model_dir).startswith("definition hash: got ")
+
+
+def test_definition_with_mistakes_is_told_as_such(model_dir: Path) -> None:
+    (model_dir / "definition.py").write_text("definition = None\n")
+    with pytest.raises(DefinitionError):
+        load_bundle(model_dir)
+
+
+def test_nothing_is_unpickled_before_the_manifest_fits(model_dir: Path) -> None:
+    """A pickle that writes a file when it is loaded stands in for a hostile one."""
+    trace = model_dir / "trace"
+    joblib.dump(_Tracer(trace), model_dir / "bundle" / MODEL)
+    assert "SHA-256" in refusal(model_dir)
+    assert not trace.exists()
+    reseal(model_dir / "bundle", libraries={"scikit-learn": "0.1"})
+    assert "scikit-learn: got" in refusal(model_dir)
+    assert not trace.exists()
+
+
+class _Tracer:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_golden_row_that_scores_otherwise_is_refused(model_dir: Path) -> None:
+    def shift(golden: Any) -> None:
+        golden[3]["score"] += 1e-6
+
+    change(model_dir / "bundle" / GOLDEN, shift)
+    reseal(model_dir / "bundle")
+    assert refusal(model_dir).startswith("golden row 3: score is ")
+
+
+def test_bundle_without_golden_rows_is_refused(model_dir: Path) -> None:
+    (model_dir / "bundle" / GOLDEN).write_text("[]")
+    reseal(model_dir / "bundle")
+    assert "no rows; expected some" in refusal(model_dir)
+
+
+def test_bundle_without_a_statistic_is_refused(model_dir: Path) -> None:
+    change(model_dir / "bundle" / IMPUTATION, lambda found: found.pop("length"))
+    reseal(model_dir / "bundle")
+    assert "no statistic for length" in refusal(model_dir)
+
+
+def test_manifest_that_does_not_list_the_model_is_refused(model_dir: Path) -> None:
+    change(model_dir / "bundle" / MANIFEST, lambda manifest: manifest["files"].pop(MODEL))
+    reseal(model_dir / "bundle")
+    assert "files lacks model.joblib" in refusal(model_dir)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a pickle", b"", b"cnonesuch_module\nThing\n."], ids=["text", "empty", "class"]
+)
+def test_model_that_cannot_be_unpickled_is_refused(model_dir: Path, content: bytes) -> None:
+    (model_dir / "bundle" / MODEL).write_bytes(content)
+    reseal(model_dir / "bundle")
+    assert refusal(model_dir).startswith("model.joblib: ")
+
+
+def test_model_for_other_inputs_is_refused(model_dir: Path) -> None:
+    narrow = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    joblib.dump(narrow, model_dir / "bundle" / MODEL)
+    reseal(model_dir / "bundle")
+    assert "golden" in refusal(model_dir)
+
+
+def test_reference_bundle_loads_and_scores(root: Path) -> None:
+    bundle = load_bundle(root / "layers" / "model")
+    (score,) = bundle.model.score([[0.0] * len(bundle.manifest.inputs)])
+    assert 0 <= score <= 1
+    assert 0 < bundle.manifest.prior < 1

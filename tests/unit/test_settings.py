@@ -1,0 +1,58 @@
+"""The environment becomes settings once; every fault in it is named."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import SettingsError
+from headrace.settings import Settings, read_settings
+
+WHOLE = {
+    "HEADRACE_STATE_TABLE": "states",
+    "HEADRACE_SCORE_TABLE": "scores",
+    "HEADRACE_QUARANTINE_BUCKET": "refused",
+    "HEADRACE_STREAM": "events",
+}
+
+
+def test_settings_are_read_from_the_environment() -> None:
+    extra = {"HEADRACE_MODEL_DIR": "/m", "HEADRACE_SCORE_RETENTION_DAYS": "30", "OTHER": "x"}
+    assert read_settings(WHOLE | extra) == Settings(
+        "states", "scores", "refused", "events", Path("/m"), 30
+    )
+
+
+def test_model_dir_and_retention_have_defaults() -> None:
+    found = read_settings(WHOLE)
+    assert (found.model_dir, found.score_retention_days) == (Path("/opt/model"), 365)
+
+
+def test_every_missing_variable_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"HEADRACE_STREAM": "", "HEADRACE_SCORE_RETENTION_DAYS": "soon"})
+    for name in WHOLE:
+        assert name in str(caught.value)
+    assert "HEADRACE_SCORE_RETENTION_DAYS (got 'soon'; expected days" in str(caught.value)
+    assert "template.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("days", ["", "0", "-1", "1.5", "1e3", " 7", "²"])
+def test_retention_is_a_whole_number_of_days(days: str) -> None:
+    with pytest.raises(SettingsError, match="HEADRACE_SCORE_RETENTION_DAYS"):
+        read_settings(WHOLE | {"HEADRACE_SCORE_RETENTION_DAYS": days})
+
+
+def test_settings_are_read_from_the_process_when_nothing_is_handed_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in WHOLE.items():
+        monkeypatch.setenv(name, f"{value}-2")
+    assert read_settings().stream == "events-2"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        read_settings(WHOLE).stream = "other"  # type: ignore[misc]  # what must fail
