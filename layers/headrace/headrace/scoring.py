@@ -77,6 +77,8 @@ class Scorer:
 
     def _known(self, state: EntityState, works: Sequence[Work]) -> dict[tuple[str, bytes], bool]:
         """(source, digest) that the state holds before any is folded: from a former delivery."""
+        if len(works) == 1:
+            return {}  # nothing can come later
         views: dict[str, list[ViewState]] = {}
         for fold in self.codec.folds[state.entity]:
             views.setdefault(fold.view.source.name, []).append(self.codec.view(state, fold))
@@ -106,7 +108,8 @@ class Scorer:
         """An event that is scored changes state and has features."""
         for fold in self.codec.folds[state.entity]:
             view = self.codec.view(state, fold)
-            later = [digest for source, digest in known if source == fold.view.source.name]
+            name = fold.view.source.name
+            later = [digest for source, digest in known if source == name] if known else ()
             if fold.view.source is event.source:
                 step = fold.step(view, event, later)
                 part.note(step.folded)

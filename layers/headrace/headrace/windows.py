@@ -9,6 +9,7 @@ exact and ids are remembered. May import aggregates, rows, events, definition.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -241,7 +242,7 @@ class ViewFold:
             Folded.PASSED,
             self.features_as_of(state, as_of) if features else [],
             self._newest(state, as_of),
-            state.rows.upto(as_of) > 0 or state.horizon != NEVER,
+            state.horizon != NEVER or (len(state.rows) > 0 and state.rows.time(0) <= as_of),
         )
 
     def _without(self, state: ViewState, digests: Iterable[bytes]) -> ViewState:
@@ -270,15 +271,17 @@ class ViewFold:
         """
         right = as_of - self._delay
         rows = state.rows
-        stop = rows.upto(self._snapped(right) if self._delay else right)
+        times, (unit, base, _) = rows.times, rows.ticks
+        edge = self._snapped(right) if self._delay else right
+        stop = bisect_right(times, (edge - base) // unit)
         values: list[float | None] = []
-        slices: dict[int, list[Accumulation]] = {}
+        before, of_rows = -1, self._nothing
         for window in self._windows:
             left = NEVER if window is None else self._snapped(right - window)
-            start = 0 if window is None else rows.upto(left)
-            if start not in slices:
-                slices[start] = self._of(rows, start, stop)
-            found = slices[start]
+            start = 0 if window is None else bisect_right(times, (left - base) // unit, 0, stop)
+            if start != before:  # else the rows hold no more than the shorter window's
+                before, of_rows = start, self._of(rows, start, stop)
+            found = of_rows
             if window is None and state.base is not None:
                 found = self._merged(state.base, found)
             if state.tiles and left < state.horizon:
