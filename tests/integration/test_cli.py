@@ -94,6 +94,18 @@ def test_absent_amounts_are_imputed_and_named(files: tuple[Path, Path], tmp_path
     assert found["amount"].null_count() == 0
 
 
+def test_history_alone_fills_the_state_and_gives_no_row(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scores, states = tmp_path / "s.parquet", tmp_path / "t.parquet"
+    options = ["--events", files[0], "--out", scores, "--state-out", states]
+    code, _, err = run("replay", *options, "--seed-before", "2030-01-01")
+
+    assert code == 0, err
+    assert pl.read_parquet(scores).height == 0
+    assert pl.read_parquet(states).height > 0
+
+
 def test_a_definition_without_a_bundle_gives_features_and_no_scores(
     files: tuple[Path, Path], root: Path, tmp_path: Path
 ) -> None:

@@ -93,7 +93,7 @@ class ScoreColumns(MemoryScores):
         ``late``, ``imputed`` (names), and every feature and input after imputation.
         """
         source = feed.source
-        values = np.frombuffer(self._features).reshape(len(self._ids), -1).T
+        values = np.frombuffer(self._features).reshape(len(self._ids), len(self._names)).T
         features = dict(zip(self._names, values, strict=True))
         found = pl.DataFrame(
             {
