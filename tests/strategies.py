@@ -106,7 +106,7 @@ def event_of(
     """An event as the decoder would give it; it arrives when it happens unless told otherwise."""
     came = time if arrival is None else arrival
     late = came - time > microseconds(source.lateness)
-    digest = id_digest(name)
+    digest = id_digest(source.name, name)
     return Event(source, name, digest, time, came, late, {"card": KEY}, fields or Fields())
 
 

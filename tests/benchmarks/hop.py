@@ -75,7 +75,9 @@ def event(number: int) -> Event:
     """The n-th payment, in cents."""
     at = START_US + number * STEP_US
     key, fields = {"merchant": "merchant#1"}, Fields((number * 7919) % 20_000 / 100)
-    return Event(payments, str(number), id_digest(str(number)), at, at, False, key, fields)
+    return Event(
+        payments, str(number), id_digest("payments", str(number)), at, at, False, key, fields
+    )
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def rows_of(found: Sequence[tuple[int, float | None, int]]) -> Rows:
     """Rows at START + seconds, with a column of numbers and one of hashes."""
     rows = Rows.empty([False, True])
     for number, (second, value, hashed) in enumerate(found):
-        digest = id_digest(str(number))
+        digest = id_digest("payments", str(number))
         rows.insert(START_US + second * SECOND_US, digest, [value, hashed])
     return rows
 
@@ -202,7 +202,7 @@ def distinct(shops: Sequence[str], **parts: Any) -> float | None:
     for number, shop in enumerate(shops):
         time = START_US + number * SECOND_US
         fold.fold(state, event_of(source, f"p{number}", time, Fields(shop=shop)))
-    return fold.features_as_of(state, START_US + len(shops) * SECOND_US)[0]
+    return fold.reader.features_as_of(state, START_US + len(shops) * SECOND_US)[0]
 
 
 @pytest.mark.parametrize("shops", [1, SKETCH_SIZE, SKETCH_SIZE + 1, 3_000])

@@ -47,7 +47,7 @@ def test_valid_event_is_decoded_with_its_keys_and_fields() -> None:
         "payments", "17", NOON, NOON + SECOND,
     )  # fmt: skip
     assert event.keys == {"card": "card#3", "shop": "shop#s-1"}
-    assert event.digest == id_digest("17")
+    assert event.digest == id_digest("payments", "17")
     assert (event.late, event.unknown) == (False, ())
     assert (event.fields.amount, event.fields.items) == (10.0, 1.0)
 
@@ -60,7 +60,11 @@ def test_events_of_each_source_are_told_apart_by_their_source_field() -> None:
 @pytest.mark.parametrize("number", [17, "17"], ids=["integer", "text"])
 def test_integer_and_text_ids_are_the_same_id(number: int | str) -> None:
     event = DECODER.decode(encoded(payment(number, card_id=number)), NOON)
-    assert (event.id, event.digest, event.keys["card"]) == ("17", id_digest("17"), "card#17")
+    assert (event.id, event.digest, event.keys["card"]) == (
+        "17",
+        id_digest("payments", "17"),
+        "card#17",
+    )
 
 
 @pytest.mark.parametrize("name", ["amount", "discount", "channel", "contactless", "note"])

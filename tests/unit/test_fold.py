@@ -86,7 +86,7 @@ def features(view: View, offsets_us: Sequence[int], as_of_us: int = 0) -> list[f
     for number, offset in enumerate(offsets_us):
         time = START_US + offset
         fold.fold(state, event_of(view.source, f"p{number}", time, Fields(amount=1.0)))
-    return fold.features_as_of(state, START_US + as_of_us)
+    return fold.reader.features_as_of(state, START_US + as_of_us)
 
 
 @pytest.mark.parametrize("unit", [1, 1_000, SECOND_US])
@@ -191,7 +191,7 @@ def test_repeated_event_has_the_features_that_it_had() -> None:
 def test_features_of_a_view_that_never_saw_the_entity_are_absent_and_counts_are_zero() -> None:
     view = own.view_of(own.source_of(), aggregates=[Count(), Mean("amount"), DistinctCount("shop")])
     fold = ViewFold(view)
-    assert fold.features_as_of(fold.empty(), START_US) == [0.0, None, 0.0]
+    assert fold.reader.features_as_of(fold.empty(), START_US) == [0.0, None, 0.0]
 
 
 def test_the_filter_passes_over_events_whose_field_is_absent() -> None:

@@ -99,6 +99,14 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("text-length", with_source(fields={**payments.fields, "x": Text(max_length=0)}),
      "field 'x': max_length is 0; expected 1 or more"),
     ("lateness", with_source(lateness=days(400)), "lateness is 400 days, 0:00:00; expected 0 to"),
+    ("revised-by", with_source(revised_by="channel"),
+     "revised_by is 'channel'; expected one of its Number fields"),
+    ("revised-score", with_source(revised_by="amount"),
+     "scored: its source has revised_by; the first score of an event stays"),
+    ("revised-where", {**with_source(revised_by="amount"),
+                       "views": [replace(spending, source=replace(payments, revised_by="amount"),
+                                         where=one)]},
+     "where on a source with revised_by; a revised event could not leave it"),
     ("ahead", with_source(ahead=minutes(-1)), "ahead is -1 day, 23:59:00; expected 0 or more"),
     ("naive-limit", with_source(not_before=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake
      "not_before is 2000-01-01 00:00:00; expected an aware time"),
@@ -324,8 +332,9 @@ def test_hash_changes_with_the_meaning(tmp_path: Path, old: str, new: str) -> No
         ("card = Entity", "\n\nUNUSED = 17\n\ncard = Entity"),
         ("sources=[source], scored=source,", "scored=source,\n\n    sources=[source],"),
         ('{"a", "b", "c", "d", "e"}', '{"e", "d", "c", "b", "a"}'),
+        ("batch_entity=card", "fresh_for=days(1), imputation={}, batch_entity=card"),
     ],
-    ids=["comment", "unused", "order", "set-order"],
+    ids=["comment", "unused", "order", "set-order", "defaults"],
 )
 def test_hash_does_not_change_with_the_rest_of_the_file(tmp_path: Path, old: str, new: str) -> None:
     assert TEXT.count(old) == 1

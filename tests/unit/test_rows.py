@@ -31,7 +31,7 @@ VALUES = st.one_of(
     st.sampled_from([-(2.0**k) + d for k in (7, 15, 31) for d in (-1, 0, 1)]),
     st.floats(-1e100, 1e100, allow_nan=False),
 )  # fmt: skip
-DIGESTS = st.integers(0, 200).map(lambda n: id_digest(str(n)))
+DIGESTS = st.integers(0, 200).map(lambda n: id_digest("payments", str(n)))
 
 
 def listed(rows: Rows) -> list[Row]:
@@ -77,7 +77,7 @@ class RowsAgainstList(RuleBasedStateMachine):
     def work_on_a_copy(self) -> None:
         former = self.rows
         self.rows = former.copy()
-        former.insert(START_US + 1, id_digest("other"), [0.5, None])
+        former.insert(START_US + 1, id_digest("payments", "other"), [0.5, None])
         former.drop(1)
 
     @invariant()
@@ -170,7 +170,7 @@ def test_millisecond_times_take_four_bytes_within_49_days() -> None:
 def filled(times: Sequence[int], amounts: Sequence[float]) -> Rows:
     rows = Rows.empty([False])
     for number, (time, amount) in enumerate(zip(times, amounts, strict=True)):
-        rows.insert(time, id_digest(str(number)), [amount])
+        rows.insert(time, id_digest("payments", str(number)), [amount])
     return rows
 
 

@@ -60,7 +60,7 @@ def packed(codec: StateCodec, events: Iterable[Event]) -> bytes:
 def read(codec: StateCodec, data: bytes, as_of: int, number: int = 0) -> list[float | None]:
     """Features of one of the views, from a packed state."""
     fold = codec.folds["card"][number]
-    return fold.features_as_of(codec.view(codec.decode(own.KEY, 1, data), fold), as_of)
+    return fold.reader.features_as_of(codec.view(codec.decode(own.KEY, 1, data), fold), as_of)
 
 
 def payment(source: Source, number: int, time: int, amount: float | None = None) -> Event:

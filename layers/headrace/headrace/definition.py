@@ -1,7 +1,6 @@
 """What users write: sources, entities, views, request features, imputation, model inputs.
 
-A definition is plain data; ``loading.load_definition`` finds its mistakes and gives it a hash.
-May import errors only.
+Plain data; ``loading.load_definition`` finds its mistakes and hashes it. May import errors only.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ class Source:
         lateness: Arrival minus event time up to which an event still changes state.
         ahead: How far event time may lie after arrival (clock skew of producers).
         not_before: Event times before this are refused as absurd.
+        revised_by: Number field; of events with one id, the one with its largest value counts.
     """
 
     name: str
@@ -89,6 +89,7 @@ class Source:
     lateness: timedelta = timedelta(days=1)
     ahead: timedelta = timedelta(minutes=5)
     not_before: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    revised_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +204,8 @@ class View:
         delay: How far the window's right edge lies in the past.
         include_current: Whether the event that is scored counts itself (without delay only).
         where: Optional filter, a function of the event; only events for which it is true count.
-        hop: None for exact windows. Otherwise left edges move down to multiples of ``hop``
-            (right ones too, with a delay), and state stays constant-size.
+        hop: None for exact windows. Else left edges move down to multiples of it (right ones
+            too, with a delay), and state stays constant-size.
         head: Hop views keep at most this many newest events one by one.
         prefix: First part of the feature names; the view's name where empty.
     """
@@ -243,7 +244,7 @@ class View:
     @property
     def retention(self) -> timedelta:
         """Longest finite window + delay + allowed lateness: how long rows are needed."""
-        finite = [window for window in self.windows if window != LIFETIME]
+        finite = (window for window in self.windows if window != LIFETIME)
         return max(finite, default=timedelta(0)) + self.delay + self.source.lateness
 
 
@@ -291,14 +292,14 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """Everything that turns an event into a score, except the fitted model.
+    """What turns an event into a score, except the fitted model.
 
     Attributes:
         sources: Every source on the stream.
         scored: The source whose events are scored; the others only change state.
         views: Windowed features.
-        request_features: Functions of (event, features so far); the function's name is the
-            feature's name. None, or an arithmetic or type error in one, means absent.
+        request_features: Functions of (event, features so far), named as the feature; None, or
+            an arithmetic or type error in one, means absent.
         inputs: The model's inputs in order: features, or numeric fields of the scored source.
         imputation: Feature, input or view name -> policy; a feature's own name goes first.
         default_imputation: Policy of all others.
@@ -323,8 +324,7 @@ class Definition:
     @property
     def scored_views(self) -> tuple[View, ...]:
         """The views that an event of the scored source has features from."""
-        entities = set(self.scored.entities.values())
-        return tuple(view for view in self.views if view.entity in entities)
+        return tuple(v for v in self.views if v.entity in self.scored.entities.values())
 
     @property
     def view_features(self) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Event(msgspec.Struct, frozen=True):
     Attributes:
         source: Where it comes from.
         id: Its id within the source, as text.
-        digest: Six bytes of the id's hash: what state remembers of it.
+        digest: Six bytes of the hash of source and id: what state remembers of it.
         time: Event time, microseconds UTC.
         arrival: Arrival time, microseconds UTC.
         late: Whether it arrived after its source's allowed lateness.
@@ -112,9 +112,9 @@ def _us_shown(us: int) -> str:
         return "before the year 1" if us < 0 else "after the year 9999"
 
 
-def id_digest(event_id: str) -> bytes:
-    """Six bytes that stand for an event id in state (48 bits of BLAKE2b)."""
-    return blake2b(event_id.encode(), digest_size=6).digest()
+def id_digest(source: str, event_id: str) -> bytes:
+    """Six bytes that stand for a source's event in state (48 bits of BLAKE2b)."""
+    return blake2b(f"{source}#{event_id}".encode(), digest_size=6).digest()
 
 
 def entity_key(entity: str, entity_id: int | str) -> str:
@@ -200,7 +200,7 @@ class _Typed:
         if not self._earliest <= time <= arrival + self._ahead:
             raise EventRejected([self._absurd(f"event {event_id!r}", time, arrival)])
         keys = {entity: f"{entity}#{getattr(fields, name)}" for name, entity in self._entities}
-        digest = blake2b(event_id.encode(), digest_size=6).digest()
+        digest = id_digest(self.source.name, event_id)
         late = arrival - time > self._lateness
         return Event(self.source, event_id, digest, time, arrival, late, keys, fields, unknown)
 

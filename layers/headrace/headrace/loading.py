@@ -84,8 +84,12 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, FunctionType):
         return {"function": _function_text(value, set())}
     if dataclasses.is_dataclass(value):
-        parts = {f.name: _canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {type(value).__name__: parts}
+        said = {
+            each.name: _canonical(getattr(value, each.name))
+            for each in dataclasses.fields(value)
+            if not _is_default(each, getattr(value, each.name))
+        }
+        return {type(value).__name__: said}
     if isinstance(value, timedelta):
         return "lifetime" if value == LIFETIME else value // timedelta(microseconds=1)
     if isinstance(value, datetime):
@@ -95,6 +99,13 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_canonical(each) for each in value]
     return float(value) if isinstance(value, float) else value
+
+
+def _is_default(part: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether an option was left alone: those that a later version adds must not change hashes."""
+    if part.default_factory is not dataclasses.MISSING:
+        return bool(value == part.default_factory())
+    return part.default is not dataclasses.MISSING and bool(value == part.default)
 
 
 def _function_text(function: FunctionType, seen: set[int]) -> list[str]:

@@ -70,6 +70,7 @@ _SOURCE_TYPES = {
     "lateness": _DURATION,
     "ahead": _DURATION,
     "not_before": ((datetime,), "an aware datetime"),
+    "revised_by": ((str,), "the name of a Number field"),
 }
 _VIEW_TYPES = {
     "entity": ((Entity,), "an Entity"),
@@ -162,6 +163,8 @@ def _source_mistakes(source: Source) -> Iterator[str]:
     yield from _entity_mistakes(place, source)
     for name, kind in source.fields.items():
         yield from _field_mistakes(f"{place}: field {name!r}", kind)
+    if source.revised_by and not isinstance(source.fields.get(source.revised_by), Number):
+        yield f"{place}: revised_by is {source.revised_by!r}; expected one of its Number fields"
     yield from _time_mistakes(place, source)
 
 
@@ -204,6 +207,8 @@ def _view_mistakes(view: View, definition: Definition) -> Iterator[str]:
         yield f"{place}: {view.source.name!r} has no {view.entity.name!r}; it has {known}"
     if not view.aggregates or not view.windows:
         yield f"{place}: expected at least one aggregate and one window"
+    if view.where is not None and view.source.revised_by:
+        yield f"{place}: where on a source with revised_by; a revised event could not leave it"
     for aggregate in view.aggregates:
         yield from _aggregate_mistakes(place, view, aggregate)
     yield from _window_mistakes(place, view)
@@ -300,6 +305,8 @@ def _scoring_mistakes(definition: Definition) -> Iterator[str]:
     if definition.batch_entity not in definition.scored.entities.values():
         known = ", ".join(entity.name for entity in definition.scored.entities.values())
         yield f"batch_entity: {definition.batch_entity.name!r}; expected one of {known}"
+    if definition.scored.revised_by:
+        yield "scored: its source has revised_by; the first score of an event stays, so drop it"
     label = definition.label
     if not isinstance(label.source.fields.get(label.field), Flag):
         yield f"label: {label.field!r} of {label.source.name!r}; expected the name of a Flag field"

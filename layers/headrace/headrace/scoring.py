@@ -17,10 +17,10 @@ from headrace.outcome import Outcome, Work
 from headrace.ports import Quarantined, StateWrite
 from headrace.scores import Rung, ScoreRecord
 from headrace.state import EntityState, StateCodec
-from headrace.view_state import Folded, ViewState
+from headrace.view_state import Folded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from headrace.model import Bundle
     from headrace.ports import Clock, Quarantine, ScoreStore, StateStore
@@ -64,52 +64,36 @@ class Scorer:
 
     def fold_entity(self, state: EntityState, works: Sequence[Work]) -> None:
         """Fold the works that touch one entity, in their order, and note what it says of each."""
-        entity, known = state.entity, self._known(state, works)
         for work in works:
-            part = work.parts[entity] = EntityPart()
-            again = known.pop((work.event.source.name, work.event.digest), False)
-            if work.event.source is self.definition.scored:
-                self._step(state, work.event, part, tuple(known) if again else ())
+            event, part = work.event, EntityPart()
+            work.parts[state.entity] = part
+            later = state.recent.after(event.digest)
+            scored = event.source is self.definition.scored
+            if scored:
+                self._step(state, event, part, later)
             else:
-                self._fold(state, work.event, part)
-            if not work.event.late:
-                state.note_arrival(work.event.arrival)
+                self._fold(state, event, part, known=later is not None)
+            met = part.new or (scored and (event.late or not part.late))
+            if met and later is None:
+                state.recent.note(event.digest, event.arrival)
+            if not event.late:
+                state.note_arrival(event.arrival)
 
-    def _known(self, state: EntityState, works: Sequence[Work]) -> dict[tuple[str, bytes], bool]:
-        """(source, digest) that the state holds before any is folded: from a former delivery."""
-        if len(works) == 1:
-            return {}  # nothing can come later
-        views: dict[str, list[ViewState]] = {}
-        for fold in self.codec.folds[state.entity]:
-            views.setdefault(fold.view.source.name, []).append(self.codec.view(state, fold))
-        keys = [(work.event.source.name, work.event.digest) for work in works]
-        return {
-            (source, digest): True
-            for source, digest in keys
-            if any(view.rows.find(digest) >= 0 for view in views.get(source, ()))
-        }
-
-    def _fold(self, state: EntityState, event: Event, part: EntityPart) -> None:
+    def _fold(self, state: EntityState, event: Event, part: EntityPart, *, known: bool) -> None:
         """An event that is not scored only changes state."""
         for fold in self.codec.folds[state.entity]:
             if fold.view.source is event.source:
-                folded = fold.fold(self.codec.view(state, fold), event)
+                folded = fold.fold(self.codec.view(state, fold), event, known=known)
                 part.note(folded)
                 if folded is Folded.NEW:
                     state.changed.add(fold.view.name)
 
     def _step(
-        self,
-        state: EntityState,
-        event: Event,
-        part: EntityPart,
-        known: Collection[tuple[str, bytes]],
+        self, state: EntityState, event: Event, part: EntityPart, later: list[bytes] | None
     ) -> None:
         """An event that is scored changes state and has features."""
         for fold in self.codec.folds[state.entity]:
             view = self.codec.view(state, fold)
-            name = fold.view.source.name
-            later = [digest for source, digest in known if source == name] if known else ()
             if fold.view.source is event.source:
                 step = fold.step(view, event, later)
                 part.note(step.folded)

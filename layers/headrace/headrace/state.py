@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.errors import StateError
+from headrace.recent import Recent
 from headrace.rows import MICROSECONDS, SECONDS, Column, Rows, Ticks
 from headrace.view_state import ViewState
 from headrace.windows import ViewFold
@@ -44,6 +45,8 @@ class _PackedEntity(msgspec.Struct, array_like=True):
     newest_arrival: int
     last_id: str
     last_time: int
+    recent_arrivals: bytes
+    recent_digests: bytearray
     views: dict[str, bytes]
 
 
@@ -62,10 +65,11 @@ class EntityState:
         newest_arrival: Arrival time of the newest event folded, microseconds UTC.
         last_id: Id of the scored event with the newest event time; "" without one.
         last_time: Its event time, microseconds UTC.
+        recent: What was folded lately, in that order.
     """
 
     __slots__ = ("changed", "entity", "key", "last_id", "last_time", "newest_arrival", "noted",
-                 "packed", "version", "views")  # fmt: skip
+                 "packed", "recent", "version", "views")  # fmt: skip
 
     def __init__(self, key: str, version: int, stored: _PackedEntity | None) -> None:
         self.key, self.version = key, version
@@ -73,6 +77,7 @@ class EntityState:
         self.newest_arrival = stored.newest_arrival if stored else 0
         self.last_id = stored.last_id if stored else ""
         self.last_time = stored.last_time if stored else 0
+        self.recent = Recent(stored.recent_arrivals, stored.recent_digests) if stored else Recent()
         self.packed = stored.views if stored else {}
         self.views: dict[str, ViewState] = {}
         self.changed: set[str] = set()
@@ -146,8 +151,18 @@ class StateCodec:
                 view = state.views[name]
                 layout = self._layouts[name][bool(view.tiles or view.base)]
                 views[name] = _encode(_packed(layout, view))
+        recent = state.recent
+        recent.trim()
         return _encode(
-            _PackedEntity(FORMAT, state.newest_arrival, state.last_id, state.last_time, views)
+            _PackedEntity(
+                FORMAT,
+                state.newest_arrival,
+                state.last_id,
+                state.last_time,
+                recent.arrivals.tobytes(),
+                recent.digests,
+                views,
+            )
         )
 
     def expires(self, state: EntityState) -> int | None:

@@ -9,15 +9,14 @@ exact and ids are remembered. May import aggregates, rows, events, definition.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from headrace.aggregates import Accumulation, reader, statistic
-from headrace.definition import LIFETIME, DistinctCount, View
+from headrace.definition import LIFETIME, View
 from headrace.events import Event, microseconds
 from headrace.rows import ABSENT_HASH, Rows
 from headrace.sizes import MAX_ROWS_BYTES, OVERFLOW_TILES, OVERFLOW_TILES_BYTES, tile_bytes_of
+from headrace.view_reader import ViewReader
 from headrace.view_state import NEVER, Folded, Step, ViewState
 
 if TYPE_CHECKING:
@@ -41,33 +40,16 @@ class ViewFold:
         self._share = share
         self.view = view
         self.features = view.features
-        self.fields = list(
-            dict.fromkeys(
-                (aggregate.field, isinstance(aggregate, DistinctCount))
-                for aggregate in view.aggregates
-                if aggregate.field
-            )
-        )
-        statistics = [self._statistic(aggregate) for aggregate in view.aggregates]
-        self.cells = list(dict.fromkeys(statistics))
-        self._readers = [
-            (self.cells.index(each), reader(aggregate))
-            for each, aggregate in zip(statistics, view.aggregates, strict=True)
-        ]
-        self._windows = [
-            None if window == LIFETIME else microseconds(window) for window in view.windows
-        ]
-        self._delay = microseconds(view.delay)
+        self.reader = ViewReader(view)
+        self.fields = list(self.reader.fields)
+        self._revision = len(self.fields) if view.source.revised_by else -1
+        if view.source.revised_by:
+            self.fields.append((view.source.revised_by, False))
         self._hop = microseconds(view.hop) if view.hop else 0
         self._lateness = microseconds(view.source.lateness)
         self.retention = microseconds(view.retention)
-        self._nothing: list[Accumulation] = [None] * len(self.cells)
         self.lifetime = LIFETIME in view.windows
         self.counts_current = view.include_current or bool(view.delay)
-
-    def _statistic(self, aggregate: Any) -> Any:
-        key = (aggregate.field, isinstance(aggregate, DistinctCount))
-        return statistic(aggregate, self.fields.index(key) if aggregate.field else -1)
 
     @property
     def layout(self) -> bytes:
@@ -86,17 +68,40 @@ class ViewFold:
 
     # Folding
 
-    def fold(self, state: ViewState, event: Event) -> Folded:
-        """Put an event into the state at its event time, once."""
+    def fold(self, state: ViewState, event: Event, *, known: bool = False) -> Folded:
+        """Put an event into the state at its event time, once.
+
+        Args:
+            state: Changed where the event is new to it, or revises what it holds.
+            event: An event of the view's source.
+            known: Whether the entity folded it lately: if its row is gone, it is in a tile.
+        """
         if not self.wants(event):
             return Folded.PASSED
-        if state.rows.find(event.digest) >= 0:
-            return Folded.REPEATED
-        return self._fold_unknown(state, event)
+        index = state.rows.find(event.digest)
+        if index >= 0:
+            return self._revise(state.rows, index, event)
+        return self._fold_unknown(state, event, known=known)
 
-    def _fold_unknown(self, state: ViewState, event: Event) -> Folded:
-        if event.late or event.time <= state.horizon:
+    def _revise(self, rows: Rows, index: int, event: Event) -> Folded:
+        """Replace a row by a newer revision of its event; without revisions the first stays."""
+        if self._revision < 0:
+            return Folded.REPEATED
+        before = rows.columns[self._revision].values()[index]
+        after = _number(getattr(event.fields, self.view.source.revised_by))
+        if after is None or (before is not None and after <= before):
+            return Folded.REPEATED
+        if event.late:
             return Folded.LATE
+        rows.remove(index)
+        self.insert(rows, event)
+        return Folded.NEW
+
+    def _fold_unknown(self, state: ViewState, event: Event, *, known: bool) -> Folded:
+        if event.late:
+            return Folded.LATE
+        if event.time <= state.horizon:
+            return Folded.REPEATED if known else Folded.LATE
         self.insert(state.rows, event)
         self._keep_within(state)
         self._evict(state, event.arrival)
@@ -146,7 +151,8 @@ class ViewFold:
 
     def _hop_of_overflow(self) -> int:
         """As fine as the longest window deserves, as coarse as the item's size demands."""
-        longest = max((w for w in self._windows if w), default=self.retention)
+        finite = [window for window in self.view.windows if window != LIFETIME]
+        longest = microseconds(max(finite)) if finite else self.retention
         tile_bytes = sum(tile_bytes_of(each) for each in self.view.aggregates)
         finest = self.retention * tile_bytes * self._share // OVERFLOW_TILES_BYTES
         return max(longest // OVERFLOW_TILES, finest, _SECOND_US)
@@ -167,7 +173,7 @@ class ViewFold:
         if state.hop:
             self._spill_to_tiles(state, stop)
         elif self.lifetime:
-            state.base = self._merged(state.base, self._of(rows, 0, stop))
+            state.base = self.reader.merged(state.base, self.reader.accumulated(rows, 0, stop))
         rows.drop(stop)
 
     def _spill_to_tiles(self, state: ViewState, stop: int) -> None:
@@ -175,8 +181,8 @@ class ViewFold:
         while start < stop:
             k = _tile(state.rows.time(start), state.hop)
             end = min(state.rows.upto(k * state.hop), stop)
-            found = self._of(state.rows, start, end)
-            state.tiles[k] = self._merged(state.tiles.get(k), found)
+            found = self.reader.accumulated(state.rows, start, end)
+            state.tiles[k] = self.reader.merged(state.tiles.get(k), found)
             start = end
 
     def _drop_tiles(self, state: ViewState, cutoff: int) -> None:
@@ -187,51 +193,42 @@ class ViewFold:
             tile = state.tiles.pop(k)
             state.tails.clear()
             if self.lifetime:
-                state.base = self._merged(state.base, tile)
+                state.base = self.reader.merged(state.base, tile)
         if not state.tiles:
             state.hop = self._hop  # an exact view is exact again once its tiles have aged out
 
-    def _of(self, rows: Rows, start: int, stop: int) -> list[Accumulation]:
-        if start >= stop:
-            return self._nothing
-        return [cell.of(rows, start, stop) for cell in self.cells]
-
-    def _merged(self, a: list[Accumulation] | None, b: list[Accumulation]) -> list[Accumulation]:
-        if a is None:
-            return b
-        return [
-            y if x is None else x if y is None else cell.merge(x, y)
-            for cell, x, y in zip(self.cells, a, b, strict=True)
-        ]
-
-    def step(self, state: ViewState, event: Event, later: Collection[bytes] = ()) -> Step:
-        """Fold an event and give the features as of it, with what had arrived before it.
+    def step(self, state: ViewState, event: Event, later: Collection[bytes] | None = None) -> Step:
+        """Fold an event and give the features as of it, with what had been folded before it.
 
         Args:
             state: The entity's state in this view; changed where the event is new.
             event: An event of the view's source.
-            later: Digests of rows in the state whose events come after this one: there from an
-                earlier delivery of the same batch.
+            later: Where the entity folded it lately, the digests of what it folded after it.
         """
-        wanted = self.wants(event)
+        wanted, known = self.wants(event), later is not None
         if later or (wanted and state.rows.find(event.digest) >= 0):
-            first = self.step(self._without(state, [*later, event.digest]), event)
-            return first._replace(folded=self.fold(state, event))
+            then = self._without(state, [*(later or ()), event.digest])
+            first = self._step(then, event, wanted=wanted, known=known)
+            return first._replace(folded=self.fold(state, event, known=known))
+        return self._step(state, event, wanted=wanted, known=known)
+
+    def _step(self, state: ViewState, event: Event, *, wanted: bool, known: bool) -> Step:
+        """The same, for a state that does not hold the event as a row."""
         before = self.look(state, event.time, features=not self.counts_current)
-        folded = self._fold_unknown(state, event) if wanted else Folded.PASSED
+        folded = self._fold_unknown(state, event, known=known) if wanted else Folded.PASSED
         if not self.counts_current:
             return before._replace(folded=folded)
         if folded is Folded.LATE:
             state = self._copy(state)
             self.insert(state.rows, event)
-        current = self.features_as_of(state, event.time)
+        current = self.reader.features_as_of(state, event.time)
         return Step(folded, current, before.newest, before.seen)
 
     def look(
         self,
         state: ViewState,
         as_of: int,
-        later: Collection[bytes] = (),
+        later: Collection[bytes] | None = None,
         *,
         features: bool = True,
     ) -> Step:
@@ -240,8 +237,8 @@ class ViewFold:
             state = self._without(state, later)
         return Step(
             Folded.PASSED,
-            self.features_as_of(state, as_of) if features else [],
-            self._newest(state, as_of),
+            self.reader.features_as_of(state, as_of) if features else [],
+            self.reader.newest(state, as_of),
             state.horizon != NEVER or (len(state.rows) > 0 and state.rows.time(0) <= as_of),
         )
 
@@ -256,65 +253,6 @@ class ViewFold:
     def _copy(self, state: ViewState) -> ViewState:
         tiles = dict(state.tiles)
         return ViewState(state.rows.copy(), state.hop, state.horizon, tiles, state.base)
-
-    # Features
-
-    def features_as_of(self, state: ViewState, as_of: int) -> list[float | None]:
-        """The view's features as of an instant, from what is in the state now.
-
-        Args:
-            state: The entity's state in this view.
-            as_of: Right edge before the delay, microseconds UTC, included.
-
-        Returns:
-            One value per name in ``features``; None where a window holds nothing.
-        """
-        right = as_of - self._delay
-        rows = state.rows
-        times, (unit, base, _) = rows.times, rows.ticks
-        edge = self._snapped(right) if self._delay else right
-        stop = bisect_right(times, (edge - base) // unit)
-        values: list[float | None] = []
-        before, of_rows = -1, self._nothing
-        for window in self._windows:
-            left = NEVER if window is None else self._snapped(right - window)
-            start = 0 if window is None else bisect_right(times, (left - base) // unit, 0, stop)
-            if start != before:  # else the rows hold no more than the shorter window's
-                before, of_rows = start, self._of(rows, start, stop)
-            found = of_rows
-            if window is None and state.base is not None:
-                found = self._merged(state.base, found)
-            if state.tiles and left < state.horizon:
-                tail = self._tail(state, left // state.hop, right)
-                found = found if tail is None else self._merged(tail, found)
-            for cell, read in self._readers:
-                values += read(found[cell], as_of)
-        return values
-
-    def _tail(self, state: ViewState, first: int, right: int) -> list[Accumulation] | None:
-        """Tiles after ``first`` whose events all lie at or before the right edge, merged."""
-        whole = right >= state.horizon and not (self._hop and self._delay)
-        last = 2**63 if whole else right // state.hop
-        if (first, last) not in state.tails:
-            found = None
-            for k in sorted(state.tiles):
-                if first < k <= last:
-                    found = self._merged(found, state.tiles[k])
-            state.tails[first, last] = found
-        return state.tails[first, last]
-
-    def _snapped(self, time: int) -> int:
-        return time // self._hop * self._hop if self._hop else time
-
-    def _newest(self, state: ViewState, as_of: int) -> int | None:
-        """Event time of the newest event that features as of an instant use; None if none."""
-        right = as_of - self._delay
-        index = state.rows.upto(self._snapped(right) if self._delay else right)
-        if index:
-            return state.rows.time(index - 1)
-        if state.horizon <= right:
-            return None if state.horizon == NEVER else state.horizon
-        return max((k * state.hop for k in state.tiles if k * state.hop <= right), default=None)
 
 
 def _digest(*parts: object) -> bytes:

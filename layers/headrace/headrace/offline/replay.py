@@ -253,7 +253,7 @@ def state_rows(scorer: Scorer, states: MemoryStates, as_of: int) -> pl.DataFrame
         state = scorer.codec.decode(key, *stored)
         for fold in scorer.codec.folds[state.entity]:
             view = scorer.codec.view(state, fold)
-            values = fold.features_as_of(view, as_of)
+            values = fold.reader.features_as_of(view, as_of)
             rows.append(
                 {
                     "entity": state.entity,

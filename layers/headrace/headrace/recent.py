@@ -1,0 +1,62 @@
+"""Which events an entity met lately, in the order in which it met them.
+
+Rows are sorted by event time and know nothing of arrival. An event that is delivered again must
+get the features that it had, without what came after it: this says what that was. It also knows
+an event whose row has gone into a tile. May import nothing of the project.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+DIGEST_BYTES = 6
+MOST = 512
+"""Events that are remembered; a little more than a batch."""
+
+SECONDS = 3_600
+"""For how long, in arrival time."""
+
+_US_PER_SECOND = 1_000_000
+
+
+class Recent:
+    """Id digests and arrival times of events, oldest first.
+
+    Attributes:
+        arrivals: Unix seconds.
+        digests: Six bytes each.
+    """
+
+    __slots__ = ("arrivals", "digests")
+
+    def __init__(self, arrivals: bytes = b"", digests: bytearray | None = None) -> None:
+        self.arrivals = array("I", arrivals)
+        self.digests = bytearray() if digests is None else digests
+
+    def note(self, digest: bytes, arrival: int) -> None:
+        """Add an event; ``arrival`` in microseconds UTC."""
+        self.arrivals.append(arrival // _US_PER_SECOND)
+        self.digests += digest
+
+    def after(self, digest: bytes) -> list[bytes] | None:
+        """What came after this event; None where the event is not known."""
+        place = self.digests.find(digest)
+        while place >= 0 and place % DIGEST_BYTES:
+            place = self.digests.find(digest, place + 1)
+        if place < 0:
+            return None
+        rest = bytes(self.digests[place + DIGEST_BYTES :])
+        return [rest[at : at + DIGEST_BYTES] for at in range(0, len(rest), DIGEST_BYTES)]
+
+    def trim(self) -> None:
+        """Forget what can hardly be delivered again."""
+        arrivals = self.arrivals
+        if not arrivals:
+            return
+        oldest = max(arrivals) - SECONDS
+        keep = max(0, len(arrivals) - MOST)
+        while arrivals[keep] < oldest:
+            keep += 1
+        if keep:
+            del arrivals[:keep]
+            del self.digests[: keep * DIGEST_BYTES]
