@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.definition import (
+    Aggregate,
     Count,
     Definition,
     Label,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from headrace.events import Record
 
 revised = replace(disputes, fields={**disputes.fields, "revision": Number()}, revised_by="revision")
-ALL = [Count(), Sum("amount"), Mean("amount"), Std("amount"), Max("amount")]
+ALL: list[Aggregate] = [Count(), Sum("amount"), Mean("amount"), Std("amount"), Max("amount")]
 
 
 def definition_of(hop: timedelta | None = None) -> Definition:

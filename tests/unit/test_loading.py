@@ -105,7 +105,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
      "scored: its source has revised_by; the first score of an event stays"),
     ("revised-where", {**with_source(revised_by="amount"),
                        "views": [replace(spending, source=replace(payments, revised_by="amount"),
-                                         where=one)]},
+                                         where=bool)]},
      "where on a source with revised_by; a revised event could not leave it"),
     ("ahead", with_source(ahead=minutes(-1)), "ahead is -1 day, 23:59:00; expected 0 or more"),
     ("naive-limit", with_source(not_before=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake
