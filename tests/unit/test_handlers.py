@@ -116,9 +116,9 @@ class Functions:
     request: Any
     batch: Any
 
-    def send(self, *payloads: bytes | dict[str, Any], first: int = 0) -> Any:
+    def send(self, *payloads: bytes | dict[str, Any], first: int = 0, left_ms: int = 60_000) -> Any:
         data = [p if isinstance(p, bytes) else json.dumps(p).encode() for p in payloads]
-        return self.stream.lambda_handler(kinesis_event(data, first), context())
+        return self.stream.lambda_handler(kinesis_event(data, first), context(left_ms))
 
     def call(
         self,
@@ -364,6 +364,14 @@ def test_health_names_the_bundle(functions: Functions) -> None:
     status, found, _ = functions.call("GET", "/health")
     assert status == 200
     assert set(found) == {"model_version", "definition"}
+
+
+def test_stream_reports_what_it_has_no_time_for(functions: Functions) -> None:
+    payloads = [transaction(f"t{n}", customer_id=1_000 + n % 7) for n in range(501)]
+    answer = functions.send(*payloads, first=9_000, left_ms=0)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": f"4959{9_500:052d}"}]}
+    assert functions.send(payloads[500], first=9_500) == {"batchItemFailures": []}
+    assert functions.call("GET", "/scores/t500")[0] == 200
 
 
 def test_scheduled_run_scores_what_real_time_did_not(functions: Functions) -> None:

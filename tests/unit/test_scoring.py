@@ -11,7 +11,7 @@ from headrace.adapters.clock import FixedClock
 from headrace.definition import Number, Source, View, hours
 from headrace.ports import StoredState
 from headrace.scores import Rung
-from headrace.scoring import MAX_ATTEMPTS
+from headrace.scoring import MAX_ATTEMPTS, OUT_OF_TIME, PORTION
 from tests.fakes import (
     DAY,
     HOUR,
@@ -571,3 +571,39 @@ def test_scores_of_one_batch_are_kept_by_event() -> None:
     lab.stream.score(records([payment("a"), payment("b", shop_id="s")]))
     stored: dict[str, ScoreRecord] = lab.scores.records
     assert {key: each.entities[shop.name] for key, each in stored.items()} == {"a": "1", "b": "s"}
+
+
+# Time
+
+
+def test_what_there_is_no_time_for_is_left_for_the_next_delivery() -> None:
+    lab, found = Lab(), records([payment(n) for n in range(PORTION * 2 + 7)])
+    answers = iter([True, False])
+    outcome = lab.stream.score(found, lambda: next(answers))
+    assert (outcome.scored, outcome.deferred) == (2 * PORTION, 7)
+    assert (outcome.failed, outcome.error) == (found[2 * PORTION].sequence, OUT_OF_TIME)
+    rest = lab.stream.score(found[2 * PORTION :], lambda: False)
+    assert (rest.scored, rest.failed) == (7, None)
+    whole = Lab()
+    assert whole.stream.score(found).failed is None
+    assert essence(lab) == essence(whole)
+
+
+def test_a_batch_goes_on_however_short_of_time_each_delivery_is() -> None:
+    lab, found = Lab(), records([payment(n) for n in range(PORTION * 3)])
+    deliveries = 0
+    while found:
+        outcome = lab.stream.score(found, lambda: False)
+        places = [n for n, each in enumerate(found) if each.sequence == outcome.failed]
+        found = found[places[0] :] if places else []
+        deliveries += 1
+    assert deliveries == 3
+    assert len(lab.scores.records) == 3 * PORTION
+
+
+def test_a_failure_counts_before_the_end_of_time() -> None:
+    states = FailingStates()
+    states.refused = {"card#1": 1}
+    lab, found = Lab(states=states), records([payment(n) for n in range(PORTION + 1)])
+    outcome = lab.stream.score(found, lambda: False)
+    assert (outcome.failed, outcome.deferred) == (found[0].sequence, 0)

@@ -66,6 +66,7 @@ class Outcome:
         failed: Sequence number of the first record that was not processed; None if all were.
         failed_number: Its place in the batch, from 0.
         error: Why.
+        deferred: Records that were left for the next delivery for want of time.
     """
 
     records: int = 0
@@ -82,6 +83,7 @@ class Outcome:
     failed: str | None = None
     failed_number: int = -1
     error: str = ""
+    deferred: int = 0
 
     def fail(self, works: Sequence[Work], error: str) -> None:
         """Report the first of these works, unless an earlier record is reported already."""

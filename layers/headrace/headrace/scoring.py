@@ -20,13 +20,19 @@ from headrace.state import EntityState, StateCodec
 from headrace.view_state import Folded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from headrace.model import Bundle
     from headrace.ports import Clock, Quarantine, ScoreStore, StateStore
 
 MAX_ATTEMPTS = 8
 """How often an entity is written before a lost race fails the batch."""
+
+PORTION = 500
+"""Records that are read, folded, scored and written together where time is limited."""
+
+OUT_OF_TIME = "out of time"
+"""Why a batch that went well was not finished."""
 
 _FIRST_WAIT_SECONDS = 0.02
 _MICROSECONDS_PER_SECOND = 1_000_000
@@ -155,24 +161,40 @@ class StreamScorer:
         self._states, self._scores, self._quarantine = states, scores, quarantine
         self._jitter = Random()
 
-    def score(self, records: Sequence[Record]) -> Outcome:
+    def score(
+        self, records: Sequence[Record], keep_going: Callable[[], bool] | None = None
+    ) -> Outcome:
         """Fold and score a batch, in order of arrival.
 
         Args:
             records: Of one shard, in order.
+            keep_going: Whether there is time for more. With it the batch goes in portions of 500
+                records, the first one in any case; without it all at once.
 
         Returns:
             What became of them. Where ``failed`` is set, that record and all after it must be
             delivered again; what was done already is recognised then.
         """
         outcome = Outcome(records=len(records))
-        works = self._decode(records, outcome)
+        size = PORTION if keep_going else max(1, len(records))
+        for start in range(0, len(records), size):
+            if keep_going and start and not keep_going():
+                outcome.deferred = len(records) - start
+                outcome.fail_at(start, records[start].sequence, OUT_OF_TIME)
+                return outcome
+            portion = self._decode(records[start : start + size], start, outcome)
+            self._score_portion(portion, outcome)
+            if outcome.failed is not None:
+                return outcome
+        return outcome
+
+    def _score_portion(self, works: list[Work], outcome: Outcome) -> None:
         by_key = _group(works)
         try:
             states = self._read(by_key)
         except StoreUnavailable as error:
             outcome.fail(works, str(error))
-            return outcome
+            return
         failed = self._fold_and_write(by_key, states, outcome)
         undone = {id(work) for key in failed for work in by_key[key]}
         done = [work for work in works if id(work) not in undone]
@@ -180,12 +202,11 @@ class StreamScorer:
             outcome.fail([w for w in works if id(w) in undone], next(iter(failed.values())))
         self._write_scores(done, outcome)
         outcome.count(done)
-        return outcome
 
-    def _decode(self, records: Sequence[Record], outcome: Outcome) -> list[Work]:
+    def _decode(self, records: Sequence[Record], first: int, outcome: Outcome) -> list[Work]:
         """Decode up to the first bad record that cannot be kept; bad ones go to quarantine."""
         works = []
-        for number, record in enumerate(records):
+        for number, record in enumerate(records, first):
             try:
                 works.append(self._scorer.work(record, number))
             except EventRejected as error:

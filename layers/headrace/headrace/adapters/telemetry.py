@@ -32,7 +32,8 @@ def note_outcome(outcome: Outcome) -> None:
         "UnknownFields": sum(outcome.unknown_fields.values()),
         "Imputed": sum(outcome.imputed.values()),
         "Degraded": sum(outcome.degraded.values()),
-        "FailedBatches": int(outcome.failed is not None),
+        "Deferred": outcome.deferred,
+        "FailedBatches": int(outcome.failed is not None and not outcome.deferred),
     }
     for lag in _spread(outcome.lags):
         metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
@@ -40,7 +41,7 @@ def note_outcome(outcome: Outcome) -> None:
         metrics.add_metric(name, MetricUnit.Count, count)
     _count_by("Quarantined", "reason", outcome.quarantined)
     _count_by("Imputed", "cause", outcome.imputed)
-    level = logger.info if outcome.failed is None else logger.error
+    level = logger.error if counts["FailedBatches"] else logger.info
     level("batch", extra={**counts, "failed": outcome.failed, "error": outcome.error})
 
 
