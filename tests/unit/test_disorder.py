@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.adapters.clock import FixedClock
 from headrace.definition import (
     Aggregate,
     Count,
@@ -38,6 +39,7 @@ from tests.fakes import (
     payment,
     payments,
     record,
+    records,
     shop,
 )
 
@@ -171,6 +173,20 @@ def test_a_revision_may_move_its_event() -> None:
     assert features_of(lab, NOON - 10 * HOUR)["shop#1 risk"] == [1.0, 1.0]
 
 
+def test_a_skewed_clock_changes_when_a_score_is_dated_and_nothing_else() -> None:
+    from tests.fakes import Lab, payment
+
+    labs = [Lab(clock=FixedClock(NOON + skew)) for skew in (0, 3_600 * SECOND, -3_600 * SECOND)]
+    for lab in labs:
+        assert lab.stream.score(records([payment(n) for n in range(5)])).failed is None
+    right, *wrong = labs
+    for lab in wrong:
+        assert lab.states.items == right.states.items
+        assert {k: (r.score, r.features) for k, r in lab.scores.records.items()} == {
+            k: (r.score, r.features) for k, r in right.scores.records.items()
+        }
+
+
 # What arrived lately
 
 
@@ -207,6 +223,13 @@ def test_a_digest_is_found_at_its_place_only() -> None:
     ],
 )
 def test_what_can_hardly_come_again_is_forgotten(seconds: Sequence[int], kept: int) -> None:
-    recent = recent_of(*seconds)
+    met = recent_of(*seconds)
+    recent = Recent(met.arrivals.tobytes(), met.digests)
     recent.trim()
     assert (len(recent.arrivals), len(recent.digests)) == (kept, 6 * kept)
+
+
+def test_what_came_in_this_batch_is_kept_however_long_it_spans() -> None:
+    recent = recent_of(0, 9_000, 18_000)
+    recent.trim()
+    assert list(recent.arrivals) == [0, 9_000, 18_000]

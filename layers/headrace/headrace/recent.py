@@ -14,7 +14,7 @@ MOST = 512
 """Events that are remembered; a little more than a batch."""
 
 SECONDS = 3_600
-"""For how long, in arrival time."""
+"""For how long, in arrival time, after the batch that brought them."""
 
 _US_PER_SECOND = 1_000_000
 
@@ -27,11 +27,12 @@ class Recent:
         digests: Six bytes each.
     """
 
-    __slots__ = ("arrivals", "digests")
+    __slots__ = ("_before", "arrivals", "digests")
 
     def __init__(self, arrivals: bytes = b"", digests: bytearray | None = None) -> None:
         self.arrivals = array("I", arrivals)
         self.digests = bytearray() if digests is None else digests
+        self._before = len(self.arrivals)  # those of earlier batches
 
     def note(self, digest: bytes, arrival: int) -> None:
         """Add an event; ``arrival`` in microseconds UTC."""
@@ -49,13 +50,13 @@ class Recent:
         return [rest[at : at + DIGEST_BYTES] for at in range(0, len(rest), DIGEST_BYTES)]
 
     def trim(self) -> None:
-        """Forget what can hardly be delivered again."""
+        """Forget what can hardly be delivered again: never this batch, however long it spans."""
         arrivals = self.arrivals
         if not arrivals:
             return
         oldest = max(arrivals) - SECONDS
         keep = max(0, len(arrivals) - MOST)
-        while arrivals[keep] < oldest:
+        while keep < self._before and arrivals[keep] < oldest:
             keep += 1
         if keep:
             del arrivals[:keep]

@@ -15,18 +15,22 @@ from headrace.cli.terminal import (
     Endpoint,
     err,
     errors_told,
+    fail,
     find_project,
     model_dir_of,
     out,
+    parse_duration,
     parse_time,
     print_json,
 )
 from headrace.cli.terminal import progress as progress_bar
 from headrace.loading import load_definition
-from headrace.local.stream_replay import replay_through_stream
+from headrace.local.faults import Faults
+from headrace.local.stream_replay import Trial, replay_through_stream
 from headrace.model import MANIFEST, load_bundle
+from headrace.offline.disorder import Disorder
 from headrace.offline.feed import read_feed
-from headrace.offline.replay import Replay, Window, state_rows
+from headrace.offline.replay import CHUNK, Replay, Window, state_rows
 from headrace.offline.replay import replay as replay_in_memory
 from headrace.offline.train import feature_scorer
 from headrace.scoring import Scorer
@@ -59,6 +63,26 @@ def replay(
         str | None, typer.Option(help="What arrived before this time only fills the state.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Stop before this arrival time.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Most records in a batch.")
+    ] = None,
+    disorder: Annotated[
+        str, typer.Option(help="Events arrive later by up to this, such as `2h` or `90s`.")
+    ] = "0s",
+    duplicates: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the events that arrive twice.")
+    ] = 0.0,
+    faults: Annotated[
+        str,
+        typer.Option(
+            help="What of AWS goes wrong how often: `throttle=0.02,lost_response=0.01`, "
+            "also unprocessed, partial_put, crash, slow; with `--via kinesis`."
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of disorder, duplicates and faults.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after an interrupted replay at `--endpoint`.")
+    ] = False,
     endpoint: Endpoint = None,
     json: AsJson = False,
 ) -> None:
@@ -72,17 +96,28 @@ def replay(
         path = definition or model_dir_of(None) / "definition.py"
         scorer = _scorer(path)
         feeds = _feeds(scorer, events, labels)
+        trial = Trial(
+            Disorder(parse_duration(disorder, "--disorder"), duplicates, seed),
+            Faults.parse(faults),
+            seed,
+            resume,
+            batch_size,
+        )
+        if (faults or resume) and via is Via.MEMORY:
+            fail("--faults and --resume need --via kinesis: memory has no AWS")
         window = Window(
             parse_time(seed_before, "--seed-before") if seed_before else 0,
             parse_time(until, "--until") if until else 2**62,
         )
         with progress_bar(f"Replaying via {via}", sum(len(f.frame) for f in feeds)) as advance:
             if via is Via.MEMORY:
-                found = replay_in_memory(scorer, feeds, window, advance)
+                found = replay_in_memory(
+                    scorer, feeds, window, advance, trial.disorder, batch_size or CHUNK
+                )
             else:
                 template = find_project() / "template.yaml"
                 found = replay_through_stream(
-                    template, path.parent, feeds, window, endpoint, advance
+                    template, path.parent, feeds, window, endpoint, advance, trial
                 )
         found.scores.write_parquet(out_file)
         if state_out is not None:

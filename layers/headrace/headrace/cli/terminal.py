@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -69,6 +69,15 @@ def parse_time(text: str, option: str) -> int:
     except ValueError:
         fail(f"{option}: got {text!r}; expected ISO 8601, such as 2024-05-01T12:00:00Z")
     return time_to_us(time if time.tzinfo else time.replace(tzinfo=UTC))
+
+
+def parse_duration(text: str, option: str) -> timedelta:
+    """A duration such as ``2h``, ``90s``, ``15m`` or ``1d``."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    try:
+        return timedelta(**{units[text[-1:]]: float(text[:-1])})
+    except (KeyError, ValueError, OverflowError):
+        fail(f"{option}: got {text!r}; expected a number and a unit, such as 90s, 15m, 2h or 1d")
 
 
 def find_project(start: Path | None = None) -> Path:

@@ -5,6 +5,7 @@ Deploying to AWS is sam's work: this refuses to.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,12 @@ _BOUNDED = Config(
 )
 
 
+@cache
+def _session() -> boto3.Session:
+    """Not the functions' own: what is done to theirs stays there."""
+    return boto3.Session()
+
+
 def local_client(service: str, endpoint: str) -> Any:
     """A boto3 client for a local endpoint, with bounded waits and retries.
 
@@ -38,7 +45,7 @@ def local_client(service: str, endpoint: str) -> Any:
     if host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
         msg = f"endpoint {endpoint!r}: that is AWS; expected a local endpoint (deploy with sam)"
         raise NotEmulated(msg)
-    return boto3.client(
+    return _session().client(
         service,
         endpoint_url=endpoint,
         region_name=REGION,

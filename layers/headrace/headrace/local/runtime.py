@@ -108,9 +108,16 @@ class Runtime:
         # Lambda reports whatever a function raises, and a function that exits as well.
         except (Exception, SystemExit) as error:
             traceback.print_exc(file=sys.stdout)  # where a function's logs go
+            if isinstance(error, SystemExit):
+                self._start_anew()
             raise FunctionFailed(function.name, type(error).__name__, str(error)) from error
         finally:
             self._note_overrun(function, self.monotonic() - started)
+
+    def _start_anew(self) -> None:
+        """The next invocation meets a new process."""
+        self._handlers.clear()
+        _forget_read_once()
 
     def _load(self, function: Function) -> Callable[[Any, Context], Any]:
         handler = load_handler(function)

@@ -121,10 +121,9 @@ class Storyteller:
         sent: list[tuple[bytes, str]] = []
         for chunk in records(self._feeds, order, 500):
             batch = [(record.data, next(keys)) for record in chunk]
-            times = [record.arrival for record in chunk]
             extra = batch[: _REPEATS // 5] + (_bad_records() if not sent else [])
-            sequences = aws.put(batch + extra)
-            self._known.note(sequences, times + [times[-1]] * len(extra))
+            self._known.note(chunk)
+            aws.put(batch + extra)
             aws.drain()
             sent += batch + extra
             story.repeats += len(batch[: _REPEATS // 5])

@@ -6,6 +6,8 @@ May import everything but the command line.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -13,8 +15,11 @@ import polars as pl
 from headrace import bootstrap
 from headrace.adapters.aws import in_parallel
 from headrace.adapters.memory import MemoryStates
+from headrace.errors import Unavailable
+from headrace.local.faults import Faults, inject
 from headrace.local.stack import LocalAws
 from headrace.model import load_bundle
+from headrace.offline.disorder import Disorder, disordered
 from headrace.offline.feed import arrivals, partition_keys, records
 from headrace.offline.replay import Replay, ScoreColumns, Window, replay
 from headrace.ports import Segment, StateWrite, StoredState
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from headrace.events import Record
     from headrace.local.records import StreamRecord
     from headrace.offline.feed import Feed
 
@@ -34,19 +40,43 @@ _US_PER_SECOND = 1_000_000
 
 
 class Arrivals:
-    """Arrival times of history, by the sequence number that its record got on the stream."""
+    """Arrival times of history, by the bytes of its records: those of an earlier try count too."""
 
     def __init__(self) -> None:
-        self._by_sequence: dict[str, int] = {}
+        self._by_data: dict[bytes, int] = {}
 
-    def note(self, sequences: Sequence[str], times: Sequence[int]) -> None:
-        """Note arrival times, microseconds UTC."""
-        self._by_sequence.update(zip(sequences, times, strict=True))
+    def note(self, chunk: Sequence[Record]) -> None:
+        """Note when records arrived; one that comes twice, when it came first."""
+        for record in chunk:
+            self._by_data.setdefault(_digest(record.data), record.arrival)
 
     def __call__(self, record: StreamRecord) -> float | None:
         """Seconds since 1970; None for a record that arrived when it did."""
-        found = self._by_sequence.get(record.sequence_number)
+        found = self._by_data.get(_digest(record.data))
         return None if found is None else found / _US_PER_SECOND
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a replay through the stream is put through.
+
+    Attributes:
+        disorder: How untidy the stream is.
+        faults: How often what of AWS goes wrong, for functions and producer.
+        seed: Of the faults.
+        resume: Whether an earlier replay of the same file may have got part of the way.
+        batch_size: Most records in an invocation; the template's own where None.
+    """
+
+    disorder: Disorder = field(default_factory=Disorder)
+    faults: Faults = field(default_factory=Faults)
+    seed: int = 0
+    resume: bool = False
+    batch_size: int | None = None
 
 
 def replay_through_stream(
@@ -56,6 +86,7 @@ def replay_through_stream(
     window: Window,
     endpoint: str | None,
     progress: Callable[[int], None],
+    trial: Trial = Trial(),
 ) -> Replay:
     """Replay feeds in order of arrival through Kinesis, Lambda handlers and DynamoDB.
 
@@ -66,28 +97,43 @@ def replay_through_stream(
     """
     scorer = Scorer(load_bundle(model_dir))
     history = replay(scorer, feeds, Window(window.start, window.start), progress)
-    order = arrivals(feeds).filter(pl.col("arrival").is_between(*window, closed="left"))
+    tidy = arrivals(feeds).filter(pl.col("arrival").is_between(*window, closed="left"))
+    order = disordered(feeds, tidy, trial.disorder, window.start)
     keys = iter(partition_keys(scorer.definition, feeds, order))
     known = Arrivals()
-    with LocalAws.start(template, endpoint=endpoint, model_dir=model_dir, arrival=known) as aws:
-        seed(scorer, history.states)
+    for chunk in records(feeds, order, CHUNK):
+        known.note(chunk)
+    with (
+        inject(trial.faults, trial.seed) as injected,
+        LocalAws.start(
+            template,
+            endpoint=endpoint,
+            parameters={"BatchSize": str(trial.batch_size)} if trial.batch_size else None,
+            model_dir=model_dir,
+            arrival=known,
+        ) as aws,
+    ):
+        injected.watch(aws.client("kinesis").meta.events)
+        with injected.paused():
+            seed(scorer, history.states, resume=trial.resume)
         for chunk in records(feeds, order, CHUNK):
-            sequences = aws.put([(record.data, next(keys)) for record in chunk])
-            known.note(sequences, [record.arrival for record in chunk])
+            aws.put([(record.data, next(keys)) for record in chunk])
             aws.drain()
             progress(len(chunk))
         delivered = aws.delivered
-        scores = _scores(scorer, feeds[0], order)
-        states = _states(scorer)
+        with injected.paused():
+            scores = _scores(scorer, feeds[0], tidy)
+            states = _states(scorer)
     counts = Counter(records=delivered.records, retries=delivered.retries, failed=delivered.failed)
+    counts.update({f"fault {name}": n for name, n in injected.counts.items() if n})
     return Replay(scores, states, [], max(history.newest, _newest(feeds, order)), counts)
 
 
-def seed(scorer: Scorer, states: MemoryStates) -> None:
+def seed(scorer: Scorer, states: MemoryStates, *, resume: bool = False) -> None:
     """Write states to a table that has none of them.
 
     Raises:
-        RuntimeError: An entity has a state there already.
+        Unavailable: A state could not be written, or is there already and not for resuming.
     """
     codec = scorer.codec
     writes = [
@@ -95,10 +141,15 @@ def seed(scorer: Scorer, states: MemoryStates) -> None:
         for key, stored in states.items.items()
     ]
     outcome = bootstrap.state_store().write(writes)
-    if outcome.lost or outcome.failed:
-        number = len(outcome.lost) + len(outcome.failed)
-        msg = f"{number} of {len(writes)} states could not be seeded; expected an empty table"
-        raise RuntimeError(msg)
+    if outcome.failed:
+        msg = f"{len(outcome.failed)} of {len(writes)} states could not be seeded"
+        raise Unavailable(msg)
+    if outcome.lost and not resume:
+        msg = (
+            f"{len(outcome.lost)} of {len(writes)} states are in the table already; expected an "
+            "empty one (or --resume, after an interrupted replay of the same file)"
+        )
+        raise Unavailable(msg)
 
 
 def _scores(scorer: Scorer, feed: Feed, order: pl.DataFrame) -> pl.DataFrame:

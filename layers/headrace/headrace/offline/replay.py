@@ -18,6 +18,7 @@ import polars as pl
 from headrace.adapters.clock import FixedClock
 from headrace.adapters.memory import MemoryQuarantine, MemoryScores, MemoryStates
 from headrace.errors import HeadraceError
+from headrace.offline.disorder import Disorder, disordered
 from headrace.offline.feed import arrivals, records
 from headrace.outcome import Outcome
 from headrace.scoring import Scorer, StreamScorer
@@ -154,6 +155,8 @@ def replay(
     feeds: list[Feed],
     window: Window = Window(),  # noqa: B008 - immutable
     progress: Callable[[int], None] = lambda _: None,
+    disorder: Disorder = Disorder(),  # noqa: B008 - immutable
+    batch_size: int = CHUNK,
 ) -> Replay:
     """Replay feeds in order of arrival through the stream scorer, with stores in memory.
 
@@ -162,6 +165,8 @@ def replay(
         feeds: One per source; that of the scored source first.
         window: Which part is replayed, and of which part scores are kept.
         progress: Called with the number of records done.
+        disorder: How untidy the part with scores is.
+        batch_size: Records in a call of the stream scorer.
 
     Raises:
         HeadraceError: A batch could not be stored (stores in memory always can).
@@ -169,12 +174,13 @@ def replay(
     states, quarantine = MemoryStates(), MemoryQuarantine()
     columns, clock = ScoreColumns(scorer.definition), FixedClock()
     stream = StreamScorer(scorer, states, columns, quarantine, clock)
-    order = arrivals(feeds).filter(pl.col("arrival") < window.end)
+    tidy = arrivals(feeds).filter(pl.col("arrival") < window.end)
+    order = disordered(feeds, tidy, disorder, window.start)
     counts: Counter[str] = Counter()
     with _without_garbage_collection():
         for part, keep in split_at(order, window.start):
             columns.keeping = keep
-            for chunk in records(feeds, part, CHUNK):
+            for chunk in records(feeds, part, batch_size):
                 clock.set(chunk[-1].arrival)
                 add_counts(counts, checked(stream.score(chunk)))
                 progress(len(chunk))

@@ -1,0 +1,229 @@
+"""Faults of AWS on demand, through botocore's own hooks: a test kit for any code that uses boto3.
+
+with inject(Faults(throttle=0.02, lost_response=0.01), seed=7) as injected:
+    ...  # clients that boto3 makes from here on
+print(injected.counts)
+
+Faults strike below botocore's retries, so that these are tested too. No emulator does any of this
+by itself. May import botocore and boto3 only.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectionClosedError
+from botocore.httpsession import URLLib3Session
+from botocore.session import Session
+
+from headrace.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SLOW_SECONDS = 0.2
+_WRITES = frozenset({"PutItem", "BatchWriteItem", "UpdateItem", "PutObject"})
+_BODIES = {"s3": b"<Error><Code>SlowDown</Code><Message>injected</Message></Error>"}
+_UNDONE = {"BatchGetItem": "UnprocessedKeys", "BatchWriteItem": "UnprocessedItems"}
+_TOO_FAST = "ProvisionedThroughputExceededException"
+_THROTTLED = json.dumps({"__type": _TOO_FAST, "message": "injected"}).encode()
+
+
+class Crashed(SystemExit):
+    """The process ended here: nothing that follows is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """How often what goes wrong: probabilities from 0 to 1, per request.
+
+    Attributes:
+        throttle: AWS refuses the request for its rate.
+        lost_response: AWS does what is asked, but the answer never comes.
+        unprocessed: A part of a batch read or write is left undone, and named in the answer.
+        partial_put: Kinesis takes only a part of the records of a PutRecords.
+        crash: The process ends, before or after a write was done.
+        slow: The answer takes a fifth of a second longer.
+    """
+
+    throttle: float = 0.0
+    lost_response: float = 0.0
+    unprocessed: float = 0.0
+    partial_put: float = 0.0
+    crash: float = 0.0
+    slow: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Faults:
+        """Faults from text such as ``throttle=0.02,crash=0.01``.
+
+        Raises:
+            Misconfigured: An unknown fault, or no probability.
+        """
+        known = ", ".join(each.name for each in fields(cls))
+        rates: dict[str, float] = {}
+        for part in filter(None, text.split(",")):
+            name, _, value = part.partition("=")
+            try:
+                rate = float(value)
+            except ValueError:
+                rate = -1.0
+            if name not in cls.__dataclass_fields__ or not 0 <= rate <= 1:
+                msg = f"faults: got {part!r}; expected one of {known}, each with 0 to 1"
+                raise Misconfigured(msg)
+            rates[name] = rate
+        return cls(**rates)
+
+
+class Injector:
+    """Strikes the requests of the clients that it watches.
+
+    Attributes:
+        counts: Fault -> how often it struck.
+    """
+
+    def __init__(self, faults: Faults, seed: int = 0) -> None:
+        self.faults, self.counts = faults, Counter[str]()
+        self._random, self._lock = Random(seed), threading.Lock()
+        self._http = URLLib3Session(timeout=5)
+        self._paused = False
+
+    def watch(self, events: Any) -> None:
+        """Strike requests of a client, given its ``meta.events``."""
+        events.register_first("before-send", self._before_send)
+        events.register("provide-client-params.kinesis.PutRecords", self._hold_records)
+        events.register("after-call.kinesis.PutRecords", self._tell_records)
+        for operation in _UNDONE:
+            events.register(f"provide-client-params.dynamodb.{operation}", self._hold_items)
+            events.register(f"after-call.dynamodb.{operation}", self._tell_items)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let everything go well for a while."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def _strikes(self, fault: str) -> bool:
+        rate: float = getattr(self.faults, fault)
+        with self._lock:
+            struck = not self._paused and rate > 0 and self._random.random() < rate
+            self.counts[fault] += struck
+        return struck
+
+    def _before_send(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+        service, operation = event_name.split(".")[1:]
+        if operation in _WRITES and self._strikes("crash"):
+            with self._lock:
+                done = self._random.random() < 0.5
+            if done:
+                self._http.send(request)
+            raise Crashed(1)
+        if self._strikes("slow"):
+            time.sleep(SLOW_SECONDS)
+        if self._strikes("throttle"):
+            return _throttled(request.url, service)
+        if self._strikes("lost_response"):
+            self._http.send(request)
+            raise ConnectionClosedError(endpoint_url=request.url)
+        return None
+
+    def _places(self, fault: str, count: int) -> list[int]:
+        """Which of ``count`` parts of a request are held back: half of them, or none."""
+        if count < 2 or not self._strikes(fault):
+            return []
+        with self._lock:
+            return sorted(self._random.sample(range(count), count // 2))
+
+    def _hold_records(
+        self, params: dict[str, Any], context: dict[str, Any], **_: Any
+    ) -> dict[str, Any] | None:
+        held = self._places("partial_put", len(params["Records"]))
+        context["held"] = held
+        return {**params, "Records": _others(params["Records"], held)} if held else None
+
+    def _tell_records(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        held = context.pop("held", [])
+        if held and "Records" in parsed:
+            for at in held:
+                parsed["Records"].insert(at, {"ErrorCode": _TOO_FAST})
+            parsed["FailedRecordCount"] = parsed.get("FailedRecordCount", 0) + len(held)
+
+    def _hold_items(
+        self, params: dict[str, Any], context: dict[str, Any], **_: Any
+    ) -> dict[str, Any] | None:
+        if len(params["RequestItems"]) != 1:
+            return None  # Headrace asks for one table at a time
+        table, asked = next(iter(params["RequestItems"].items()))
+        parts = asked["Keys"] if isinstance(asked, dict) else asked
+        held = self._places("unprocessed", len(parts))
+        if not held:
+            return None
+        context["held"] = (table, _with(asked, [parts[at] for at in held]))
+        return {**params, "RequestItems": {table: _with(asked, _others(parts, held))}}
+
+    def _tell_items(
+        self, parsed: dict[str, Any], model: Any, context: dict[str, Any], **_: Any
+    ) -> None:
+        table, held = context.pop("held", ("", None))
+        if held is None or "Error" in parsed:
+            return
+        left = parsed.setdefault(_UNDONE[model.name], {})
+        if table not in left:
+            left[table] = held
+        elif isinstance(held, dict):
+            left[table]["Keys"] += held["Keys"]
+        else:
+            left[table] += held
+
+
+def _others(parts: list[Any], held: list[int]) -> list[Any]:
+    return [part for at, part in enumerate(parts) if at not in held]
+
+
+def _with(asked: Any, parts: list[Any]) -> Any:
+    """A request for one table with other keys, or other puts."""
+    return {**asked, "Keys": parts} if isinstance(asked, dict) else parts
+
+
+def _throttled(url: str, service: str) -> AWSResponse:
+    raw = _Raw(_BODIES.get(service, _THROTTLED))
+    return AWSResponse(url, 503 if service == "s3" else 400, {}, raw)
+
+
+class _Raw(io.BytesIO):
+    """A body as urllib3 gives it."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        """The body at once."""
+        yield self.read()
+
+
+@contextmanager
+def inject(faults: Faults, seed: int = 0) -> Iterator[Injector]:
+    """Strike all clients that ``boto3.client`` makes for as long as the context lasts.
+
+    Args:
+        faults: What goes wrong, how often.
+        seed: The same requests in the same order meet the same faults.
+    """
+    injector, before = Injector(faults, seed), boto3.DEFAULT_SESSION
+    session = Session()
+    injector.watch(session.get_component("event_emitter"))
+    boto3.setup_default_session(botocore_session=session)
+    try:
+        yield injector
+    finally:
+        boto3.DEFAULT_SESSION = before
