@@ -2,7 +2,7 @@
 # than python3 (3.11 or newer), make and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint bench lock clean
+.PHONY: help setup demo up test check lint bench soak lock clean
 
 PYTHON := .venv/bin/python
 FAST := -m "not slow and not localstack"
@@ -39,6 +39,9 @@ lint: setup ## format, lint, types, imports, template
 
 bench: setup ## measure speed, memory and state size; results as JSON
 	$(PYTHON) tests/benchmarks/run.py
+
+soak: setup ## 100 replays with disorder, duplicates and all faults; SEEDS=n for more
+	@$(PYTHON) tests/benchmarks/soak.py --seeds $(or $(SEEDS),100)
 
 COMPILE := .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"

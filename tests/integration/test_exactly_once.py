@@ -8,13 +8,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from headrace.definition import hours
+from headrace.local.deploy import local_client
 from headrace.local.faults import Faults
 from headrace.local.moto_server import serve_moto
 from headrace.local.stream_replay import Trial, replay_through_stream
@@ -91,7 +93,7 @@ def test_a_replay_that_was_killed_goes_on_where_it_is_started_again(
             *("--state-out", str(tmp_path / "states.parquet"), "--via", "kinesis"),
             *("--endpoint", endpoint, "--seed-before", start, "--batch-size", "20", "--resume"),
         ]
-        kill_in_midstream(command, root)
+        kill_in_midstream(command, root, endpoint)
         assert not (tmp_path / "states.parquet").exists()
         subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=300)
     rows = pl.read_parquet(tmp_path / "states.parquet").sort("entity", "entity_id", "view")
@@ -107,12 +109,18 @@ def traffic_time(text: str) -> int:
     return int(pl.Series([text]).str.to_datetime(time_zone="UTC").dt.epoch("us")[0])
 
 
-def kill_in_midstream(command: list[str], folder: Path) -> None:
+def kill_in_midstream(command: list[str], folder: Path, endpoint: str) -> None:
     """Run a command, and end it without notice once its functions have scored something."""
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    scored = (line for line in process.stderr if '"message":"batch"' in line)
-    assert next(scored, None) is not None
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+    dynamodb = local_client("dynamodb", endpoint)
+    while process.poll() is None and not scores_in(dynamodb):
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL
+
+
+def scores_in(dynamodb: Any) -> int:
+    """How many scores are stored; 0 before there is a table."""
+    tables = [name for name in dynamodb.list_tables()["TableNames"] if "Score" in name]
+    return sum(dynamodb.scan(TableName=name, Select="COUNT")["Count"] for name in tables)

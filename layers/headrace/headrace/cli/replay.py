@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +38,8 @@ from headrace.offline.train import feature_scorer
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.offline.feed import Feed
 
 
@@ -96,13 +100,8 @@ def replay(
         path = definition or model_dir_of(None) / "definition.py"
         scorer = _scorer(path)
         feeds = _feeds(scorer, events, labels)
-        trial = Trial(
-            Disorder(parse_duration(disorder, "--disorder"), duplicates, seed),
-            Faults.parse(faults),
-            seed,
-            resume,
-            batch_size,
-        )
+        untidy = Disorder(parse_duration(disorder, "--disorder"), duplicates, seed)
+        trial = Trial(untidy, Faults.parse(faults), seed, resume, batch_size)
         if (faults or resume) and via is Via.MEMORY:
             fail("--faults and --resume need --via kinesis: memory has no AWS")
         window = Window(
@@ -111,14 +110,10 @@ def replay(
         )
         with progress_bar(f"Replaying via {via}", sum(len(f.frame) for f in feeds)) as advance:
             if via is Via.MEMORY:
-                found = replay_in_memory(
-                    scorer, feeds, window, advance, trial.disorder, batch_size or CHUNK
-                )
+                size = batch_size or CHUNK
+                found = replay_in_memory(scorer, feeds, window, advance, untidy, size)
             else:
-                template = find_project() / "template.yaml"
-                found = replay_through_stream(
-                    template, path.parent, feeds, window, endpoint, advance, trial
-                )
+                found = _through_stream(path.parent, feeds, window, endpoint, advance, trial)
         found.scores.write_parquet(out_file)
         if state_out is not None:
             state_rows(scorer, found.states, found.newest).write_parquet(state_out)
@@ -126,6 +121,23 @@ def replay(
         print_json({"out": str(out_file), **found.counts})
     else:
         _show(found, out_file)
+
+
+def _through_stream(
+    model_dir: Path,
+    feeds: list[Feed],
+    window: Window,
+    endpoint: str | None,
+    advance: Callable[[int], None],
+    trial: Trial,
+) -> Replay:
+    template = find_project() / "template.yaml"
+    path = Path(tempfile.gettempdir()) / "headrace-replay.log"
+    with path.open("w", encoding="utf-8") as logs:
+        err.print(f"What the functions log goes to {path}", highlight=False)
+        return replay_through_stream(
+            template, model_dir, feeds, window, endpoint, advance, replace(trial, logs=logs)
+        )
 
 
 def _scorer(path: Path) -> Scorer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import polars as pl
 
@@ -62,7 +62,7 @@ def _digest(data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a replay through the stream is put through.
+    """How a replay through the stream is run, and what it is put through.
 
     Attributes:
         disorder: How untidy the stream is.
@@ -70,6 +70,7 @@ class Trial:
         seed: Of the faults.
         resume: Whether an earlier replay of the same file may have got part of the way.
         batch_size: Most records in an invocation; the template's own where None.
+        logs: Where the functions write; standard error where None.
     """
 
     disorder: Disorder = field(default_factory=Disorder)
@@ -77,6 +78,7 @@ class Trial:
     seed: int = 0
     resume: bool = False
     batch_size: int | None = None
+    logs: TextIO | None = None
 
 
 def replay_through_stream(
@@ -111,6 +113,7 @@ def replay_through_stream(
             parameters={"BatchSize": str(trial.batch_size)} if trial.batch_size else None,
             model_dir=model_dir,
             arrival=known,
+            logs=trial.logs,
         ) as aws,
     ):
         injected.watch(aws.client("kinesis").meta.events)
