@@ -103,8 +103,8 @@ class Replaced(NamedTuple):
     read: int
 
 
-class ScoreStore(Protocol):
-    """Score records by event, batch scores by entity, and the batch run's progress."""
+class EventScores(Protocol):
+    """Score records by event, as the stream writes them."""
 
     def put_new(self, records: Sequence[ScoreRecord]) -> None:
         """Store scores of events that cannot have one yet.
@@ -119,6 +119,10 @@ class ScoreStore(Protocol):
         Raises:
             StoreUnavailable: Not all could be stored.
         """
+
+
+class ScoreStore(EventScores, Protocol):
+    """Score records by event, batch scores by entity, and the batch run's progress."""
 
     def get(self, event_id: str) -> ScoreRecord | None:
         """The stored score of an event.

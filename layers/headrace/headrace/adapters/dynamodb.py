@@ -100,15 +100,10 @@ class DynamoStates:
 
     def _put(self, write: StateWrite) -> str:
         """Put one item; "" or the code of what went wrong."""
-        item: Item = {
-            "entity": {"S": write.key},
-            "version": {"N": str(write.expected + 1)},
-            "state": {"B": write.data},
-        }
-        if write.expires is not None:
-            item["expires"] = {"N": str(write.expires)}
         try:
-            self._client.put_item(TableName=self._table, Item=item, **_condition(write.expected))
+            self._client.put_item(
+                TableName=self._table, Item=state_item(write), **_condition(write.expected)
+            )
         except AWS_ERRORS as error:
             return error_code(error)
         return ""
@@ -171,14 +166,7 @@ class DynamoScores:
         return self._clock.now() // _US_PER_SECOND
 
     def _item(self, record: ScoreRecord) -> Item:
-        return {
-            **_id(EVENT_PREFIX + record.id),
-            "event_time": {"S": record.event_time},
-            "score": _number(record.score),
-            "rung": {"S": record.rung},
-            "record": {"S": msgspec.json.encode(record).decode()},
-            "expires": {"N": str(self._now() + self._retention)},
-        }
+        return score_item(record, self._now() + self._retention)
 
     def _put_chunk(self, items: Sequence[Item]) -> None:
         request = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
@@ -231,6 +219,30 @@ class DynamoScores:
             raise _unreadable(error) from error
         item: Item | None = answer.get("Item")
         return item
+
+
+def state_item(write: StateWrite) -> Item:
+    """The item of an entity's state."""
+    item: Item = {
+        "entity": {"S": write.key},
+        "version": {"N": str(write.expected + 1)},
+        "state": {"B": write.data},
+    }
+    if write.expires is not None:
+        item["expires"] = {"N": str(write.expires)}
+    return item
+
+
+def score_item(record: ScoreRecord, expires: int) -> Item:
+    """The item of an event's score, which may go after a Unix second."""
+    return {
+        **_id(EVENT_PREFIX + record.id),
+        "event_time": {"S": record.event_time},
+        "score": _number(record.score),
+        "rung": {"S": record.rung},
+        "record": {"S": msgspec.json.encode(record).decode()},
+        "expires": {"N": str(expires)},
+    }
 
 
 def _chunks(values: Iterable[T], size: int) -> list[list[T]]:

@@ -32,7 +32,7 @@ from headrace.local.stream_replay import Trial, replay_through_stream
 from headrace.model import MANIFEST, load_bundle
 from headrace.offline.disorder import Disorder
 from headrace.offline.feed import read_feed
-from headrace.offline.replay import CHUNK, Replay, Window, state_rows
+from headrace.offline.replay import CHUNK, Conditions, Replay, Window, state_rows
 from headrace.offline.replay import replay as replay_in_memory
 from headrace.offline.train import feature_scorer
 from headrace.scoring import Scorer
@@ -70,6 +70,9 @@ def replay(
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Most records in a batch.")
     ] = None,
+    capacity: Annotated[
+        bool, typer.Option("--capacity", help="Say what the batches would cost on DynamoDB.")
+    ] = False,
     disorder: Annotated[
         str, typer.Option(help="Events arrive later by up to this, such as `2h` or `90s`.")
     ] = "0s",
@@ -102,25 +105,28 @@ def replay(
         feeds = _feeds(scorer, events, labels)
         untidy = Disorder(parse_duration(disorder, "--disorder"), duplicates, seed)
         trial = Trial(untidy, Faults.parse(faults), seed, resume, batch_size)
+        how = Conditions(untidy, batch_size or CHUNK, capacity)
         if (faults or resume) and via is Via.MEMORY:
             fail("--faults and --resume need --via kinesis: memory has no AWS")
+        if capacity and via is Via.KINESIS:
+            fail("--capacity needs --via memory; batches cost the same on both")
         window = Window(
             parse_time(seed_before, "--seed-before") if seed_before else 0,
             parse_time(until, "--until") if until else 2**62,
         )
         with progress_bar(f"Replaying via {via}", sum(len(f.frame) for f in feeds)) as advance:
             if via is Via.MEMORY:
-                size = batch_size or CHUNK
-                found = replay_in_memory(scorer, feeds, window, advance, untidy, size)
+                found = replay_in_memory(scorer, feeds, window, advance, how)
             else:
                 found = _through_stream(path.parent, feeds, window, endpoint, advance, trial)
         found.scores.write_parquet(out_file)
         if state_out is not None:
             state_rows(scorer, found.states, found.newest).write_parquet(state_out)
+    used = how.capacity.per_event(len(found.scores)) if capacity else {}
     if json:
-        print_json({"out": str(out_file), **found.counts})
+        print_json({"out": str(out_file), **found.counts, **used})
     else:
-        _show(found, out_file)
+        _show(found, out_file, used)
 
 
 def _through_stream(
@@ -154,10 +160,12 @@ def _feeds(scorer: Scorer, events: Path, labels: Path | None) -> list[Feed]:
     return feeds
 
 
-def _show(found: Replay, path: Path) -> None:
+def _show(found: Replay, path: Path, used: dict[str, float]) -> None:
     table = Table(title=f"{len(found.scores):,} scores in {path}", show_header=False)
     for name, count in found.counts.items():
         table.add_row(name, f"{count:,}")
+    for name, per_event in used.items():
+        table.add_row(f"{name.replace('_', ' ')} per event", f"{per_event:g}")
     if len(found.scores):
         for name, share in _top_imputed(found.scores):
             table.add_row(f"imputed {name}", f"{share:.2%} of events")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
+from headrace.adapters.capacity import Capacity, MeteredScores, MeteredStates
 from headrace.adapters.clock import FixedClock
 from headrace.adapters.memory import MemoryQuarantine, MemoryScores, MemoryStates
 from headrace.errors import HeadraceError
@@ -150,13 +151,29 @@ class Replay:
     counts: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the part of a replay with scores goes through.
+
+    Attributes:
+        disorder: How untidy it is.
+        batch_size: Records in a call of the stream scorer.
+        metered: Whether ``capacity`` counts what it would cost on DynamoDB.
+        capacity: The count.
+    """
+
+    disorder: Disorder = field(default_factory=Disorder)
+    batch_size: int = CHUNK
+    metered: bool = False
+    capacity: Capacity = field(default_factory=Capacity)
+
+
 def replay(
     scorer: Scorer,
     feeds: list[Feed],
     window: Window = Window(),  # noqa: B008 - immutable
     progress: Callable[[int], None] = lambda _: None,
-    disorder: Disorder = Disorder(),  # noqa: B008 - immutable
-    batch_size: int = CHUNK,
+    conditions: Conditions | None = None,
 ) -> Replay:
     """Replay feeds in order of arrival through the stream scorer, with stores in memory.
 
@@ -165,24 +182,26 @@ def replay(
         feeds: One per source; that of the scored source first.
         window: Which part is replayed, and of which part scores are kept.
         progress: Called with the number of records done.
-        disorder: How untidy the part with scores is.
-        batch_size: Records in a call of the stream scorer.
+        conditions: What the part with scores goes through.
 
     Raises:
         HeadraceError: A batch could not be stored (stores in memory always can).
     """
+    how = conditions or Conditions()
     states, quarantine = MemoryStates(), MemoryQuarantine()
     columns, clock = ScoreColumns(scorer.definition), FixedClock()
-    stream = StreamScorer(scorer, states, columns, quarantine, clock)
+    stores = MeteredStates(states, how.capacity), MeteredScores(columns, how.capacity)
+    plain = StreamScorer(scorer, states, columns, quarantine, clock)
+    stream = StreamScorer(scorer, *stores, quarantine, clock) if how.metered else plain
     tidy = arrivals(feeds).filter(pl.col("arrival") < window.end)
-    order = disordered(feeds, tidy, disorder, window.start)
+    order = disordered(feeds, tidy, how.disorder, window.start)
     counts: Counter[str] = Counter()
     with _without_garbage_collection():
         for part, keep in split_at(order, window.start):
             columns.keeping = keep
-            for chunk in records(feeds, part, batch_size):
+            for chunk in records(feeds, part, how.batch_size if keep else CHUNK):
                 clock.set(chunk[-1].arrival)
-                add_counts(counts, checked(stream.score(chunk)))
+                add_counts(counts, checked((stream if keep else plain).score(chunk)))
                 progress(len(chunk))
     return Replay(
         columns.frame(feeds[0]),
