@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from headrace.model import Bundle
-    from headrace.ports import Clock, Quarantine, ScoreStore, StateStore
+    from headrace.ports import Clock, EventScores, Quarantine, StateStore
 
 MAX_ATTEMPTS = 8
 """How often an entity is written before a lost race fails the batch."""
@@ -163,7 +163,7 @@ class StreamScorer:
         self,
         scorer: Scorer,
         states: StateStore,
-        scores: ScoreStore,
+        scores: EventScores,
         quarantine: Quarantine,
         clock: Clock,
     ) -> None:
