@@ -190,6 +190,51 @@ def test_event_that_was_sent_again_mended_is_not_doubled(fields: dict[str, Any])
     assert len(bench.kept.redriven) == 1
 
 
+def test_event_that_was_sent_again_too_late_stays_out_of_the_state() -> None:
+    bench = Bench(Lab(), refused_by(None, record(large(1), NOON, 1)))
+    bench.lab.stream.score([record(payment(1), NOON + DAY, 2)])
+
+    found = bench.redriver.redrive()
+
+    assert bench.lab.scores.records["1"].late is True
+    assert bench.lab.states.items == {}
+    assert (found.scored, found.folded, found.put_away) == (0, 0, 1)
+
+
+def test_label_has_no_score_and_is_known_by_its_id_in_the_state() -> None:
+    batch = [record(dispute(1), NOON, 1), record(dispute(2), NOON, 2)]
+    bench = Bench(Lab(), MemoryKept([failed_batch(batch)]))
+    bench.lab.stream.score(batch[:1])
+
+    found = bench.redriver.redrive()
+
+    assert (found.scored, found.folded) == (0, 1)
+    assert states_of(bench.lab) == states_of(clean(batch))
+
+
+def test_two_redrives_at_once_end_as_one() -> None:
+    first = Bench(Lab(), MemoryKept(crowd()))
+    second = Bench(first.lab, first.kept)
+    listed = list(first.kept.select(Selection()))
+    alone = Bench(Lab(), MemoryKept(crowd()))
+    alone.redriver.redrive()
+
+    class Late(MemoryKept):
+        """Lists what was there before the other one began."""
+
+        def select(self, selection: Selection) -> Any:
+            yield from listed
+
+    second.redriver.redrive()
+    late = Late()
+    late.kept, late.redriven = first.kept.kept, first.kept.redriven
+    Bench(first.lab, late).redriver.redrive()
+
+    assert states_of(first.lab) == states_of(alone.lab)
+    assert the_scores(first.lab) == the_scores(alone.lab)
+    assert (late.kept, late.redriven) == (alone.kept.kept, alone.kept.redriven)
+
+
 def test_event_that_is_kept_twice_is_taken_as_it_came_first() -> None:
     kept = refused_by(None, record(large(1, card_id=7), NOON, 1))
     kept.kept["batch"] = failed_batch([record(payment(1, card_id=8), NOON + SECOND, 2)])

@@ -84,8 +84,8 @@ def redrive(
     Decodes with the project's definition: run it from what is deployed. On AWS it needs
     cloudformation:DescribeStacks; of the bucket s3:ListBucket, s3:GetObject, s3:PutObject,
     s3:DeleteObject; of the state table dynamodb:BatchGetItem and dynamodb:PutItem; of the score
-    table dynamodb:GetItem and dynamodb:PutItem. A dry run writes nothing, and needs no Put and
-    no Delete.
+    table dynamodb:GetItem and dynamodb:PutItem. A dry run writes nothing, and needs only
+    DescribeStacks, ListBucket, GetObject and GetItem.
     """
     unknown = sorted(set(reason or ()) - set(KNOWN))
     if unknown:
