@@ -17,6 +17,7 @@ from botocore.awsrequest import AWSResponse
 from typer.testing import CliRunner
 
 from headrace import bootstrap
+from headrace.adapters.clock import SystemClock
 from headrace.adapters.memory import MemoryKept, MemoryScores, MemoryStates
 from headrace.cli import app
 from headrace.cli.redrive import redrive
@@ -156,9 +157,8 @@ def transaction(number: int, amount: float = 20.0, customer: int = 1) -> dict[st
 def clean(model_dir: Path, records: list[Record]) -> tuple[dict[str, bytes], MemoryScores]:
     """States and scores where nothing ever fails."""
     states, scores = MemoryStates(), MemoryScores()
-    clock = bootstrap.SystemClock()
     scorer = Scorer(load_bundle(model_dir))
-    StreamScorer(scorer, states, scores, MemoryKept(), clock).score(records)
+    StreamScorer(scorer, states, scores, MemoryKept(), SystemClock()).score(records)
     return {key: stored.data for key, stored in states.items.items()}, scores
 
 

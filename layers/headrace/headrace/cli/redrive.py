@@ -167,15 +167,15 @@ def _show(found: Redriven, *, dry_run: bool) -> None:
 
 
 def _lines(found: Redriven, *, dry_run: bool) -> list[str]:
-    lines = [f"{found.records:,} records in {found.objects:,} objects"]
+    lines = [f"records {found.records:,}, objects {found.objects:,}"]
     if not dry_run:
-        lines[0] += f"; {found.put_away:,} objects moved to redriven/"
-        lines.append(f"{found.scored:,} scores stored, {found.folded:,} events folded")
+        lines[0] += f", of them moved to redriven/ {found.put_away:,}"
+        lines.append(f"scores stored {found.scored:,}, events folded {found.folded:,}")
     if found.late:
-        lines.append(f"{found.late:,} events too late to change state")
+        lines.append(f"too late to change state {found.late:,}")
     if found.aged:
         lines.append(
-            f"{found.aged:,} events so old that their longest windows may lack what state gave up"
+            f"so old that their longest windows may lack what state gave up {found.aged:,}"
         )
     for each in found.refused[:_REFUSALS_SHOWN]:
         lines.append(f"refused ({each.reason}): {each.message}; at {each.position}")
