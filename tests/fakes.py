@@ -47,6 +47,7 @@ from headrace.ports import (
     StoredState,
     WriteOutcome,
 )
+from headrace.recent import Recent
 from headrace.scoring import Scorer, StreamScorer
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
     from headrace.ports import Clock, ScoreStore, StateStore
     from headrace.scores import BatchScore, ScoreRecord
+    from headrace.state import StateCodec
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -428,3 +430,13 @@ class FailingStream:
         """See the port."""
         msg = "stream: told to fail"
         raise StreamUnavailable(msg)
+
+
+def without_order(codec: StateCodec, states: Mapping[str, StoredState]) -> dict[str, bytes]:
+    """Packed states by key, without the order of arrival that they remember for an hour."""
+    found = {}
+    for key, stored in states.items():
+        state = codec.decode(key, *stored)
+        state.recent = Recent()
+        found[key] = codec.encode(state)
+    return found

@@ -343,3 +343,13 @@ def test_table_that_is_not_there_is_unavailable(dynamodb: Any) -> None:
         DynamoStates(dynamodb, "nonesuch", FixedClock(NOON)).read(["card#1"])
     with pytest.raises(StoreUnavailable, match="ResourceNotFoundException"):
         DynamoScores(dynamodb, "nonesuch", FixedClock(NOON), DAYS).get_batch("card", "1")
+
+
+def test_stored_scores_of_many_events_are_found_at_once(scores: Any) -> None:
+    stored = [score(f"e{n}", n / 20) for n in range(12)]
+    scores.put_new(stored)
+
+    found = scores.get_all(["none", *(f"e{n}" for n in range(3, 12))])
+
+    assert found == {each.id: each for each in stored[3:]}
+    assert scores.get_all([]) == {}

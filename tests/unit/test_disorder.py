@@ -41,6 +41,7 @@ from tests.fakes import (
     record,
     records,
     shop,
+    without_order,
 )
 
 if TYPE_CHECKING:
@@ -99,13 +100,7 @@ def run(kind: str, events: Iterable[dict[str, Any]], cut: int) -> Lab:
 
 
 def states_of(lab: Lab) -> dict[str, bytes]:
-    """Packed states, without the order of arrival that they remember for an hour."""
-    codec, found = lab.scorer.codec, {}
-    for key, stored in lab.states.items.items():
-        state = codec.decode(key, *stored)
-        state.recent = Recent()
-        found[key] = codec.encode(state)
-    return found
+    return without_order(lab.scorer.codec, lab.states.items)
 
 
 def features_of(lab: Lab, as_of: int = NOON) -> dict[str, list[float | None]]:

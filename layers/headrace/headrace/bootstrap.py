@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from headrace.adapters import aws
 from headrace.adapters.clock import SystemClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.kinesis import KinesisStream
-from headrace.adapters.s3 import S3Quarantine
+from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
 from headrace.batch import BatchScorer
 from headrace.model import load_bundle
+from headrace.redrive import Redriver
 from headrace.requests import RequestScorer
 from headrace.scoring import Scorer, StreamScorer
 from headrace.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @cache
@@ -58,6 +63,24 @@ def request_scorer() -> RequestScorer:
 def batch_scorer() -> BatchScorer:
     """Runs the batch path."""
     return BatchScorer(_scorer(), state_store(), score_store(), SystemClock())
+
+
+def redriver(settings: Settings, client: Callable[[str], Any]) -> Redriver:
+    """Redrives what a deployment kept: for an operator, whose environment says nothing of it.
+
+    Args:
+        settings: Of the deployment.
+        client: Makes a client of an AWS service, by its name.
+    """
+    clock, dynamodb = SystemClock(), client("dynamodb")
+    scores = DynamoScores(dynamodb, settings.score_table, clock, settings.score_retention_days)
+    return Redriver(
+        Scorer(load_bundle(settings.model_dir)),
+        DynamoStates(dynamodb, settings.state_table, clock),
+        scores,
+        S3KeptRecords(client("s3"), settings.quarantine_bucket),
+        clock,
+    )
 
 
 def now() -> int:

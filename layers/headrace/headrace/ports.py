@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from headrace.errors import Fault
     from headrace.events import Record
@@ -163,6 +163,98 @@ class Quarantine(Protocol):
 
         Raises:
             StoreUnavailable: It could not be kept.
+        """
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """An object that keeps records for a redrive.
+
+    Attributes:
+        key: Where it lies.
+        reason: Of a refused record, its first fault's; of a failed batch, why it was given up.
+        records: One refused record, or those of a failed batch in order.
+        faults: Why the record was refused; none for a failed batch.
+    """
+
+    key: str
+    reason: str
+    records: tuple[Record, ...]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def arrival(self) -> int:
+        """Arrival time of the first record, microseconds UTC."""
+        return self.records[0].arrival
+
+
+class Unreadable(NamedTuple):
+    """An object among the kept ones that holds no records as far as can be told, and why."""
+
+    key: str
+    why: str
+
+
+FAILED_BATCH = "failed_batch"
+"""Stands for every failed batch among reasons, whatever the condition that gave it up."""
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which kept objects are meant.
+
+    Attributes:
+        reasons: Of faults, conditions of failed batches, or FAILED_BATCH; none means all.
+        since: First arrival time of the first record, microseconds UTC.
+        until: Arrival time before which the first record came; None sets no end.
+    """
+
+    reasons: frozenset[str] = frozenset()
+    since: int = 0
+    until: int | None = None
+
+    def takes(self, kept: Kept) -> bool:
+        """Whether an object is meant; a failed batch is taken whole or not at all."""
+        if kept.arrival < self.since or (self.until is not None and kept.arrival >= self.until):
+            return False
+        names = {kept.reason} if kept.faults else {kept.reason, FAILED_BATCH}
+        return not self.reasons or bool(names & self.reasons)
+
+
+class KeptRecords(Quarantine, Protocol):
+    """What was refused or given up, for a redrive."""
+
+    def select(self, selection: Selection) -> Iterator[Kept | Unreadable]:
+        """Read kept objects, in order of the arrival of their first records.
+
+        Raises:
+            StoreUnavailable: They cannot be listed or read.
+        """
+
+    def replace(self, kept: Kept, refused: Quarantined) -> None:
+        """Keep a single record with its new faults in place of what it was kept as.
+
+        Raises:
+            StoreUnavailable: It could not be done; at least one of both is there.
+        """
+
+    def put_away(self, kept: Kept) -> None:
+        """Take an object out of what is selected, by a copy elsewhere; repeating it is harmless.
+
+        Raises:
+            StoreUnavailable: It could not be done; the object, its copy or both are there.
+        """
+
+
+class FirstScores(Protocol):
+    """Score records by event, for one who cannot know whether an event has a score."""
+
+    def put_first(self, records: Sequence[ScoreRecord]) -> int:
+        """As of ``EventScores``."""
+
+    def get_all(self, event_ids: Sequence[str]) -> dict[str, ScoreRecord]:
+        """The stored scores of events, by id; events without one are left out.
+
+        Raises:
+            StoreUnavailable: The store did not answer.
         """
 
 

@@ -110,7 +110,10 @@ class DynamoStates:
 
 
 class DynamoScores:
-    """Fulfils ``ports.ScoreStore``: items of ``id``, ``record`` and a few readable attributes."""
+    """Fulfils ``ports.ScoreStore`` and ``ports.FirstScores``.
+
+    Items of ``id``, ``record`` and a few readable attributes.
+    """
 
     def __init__(self, client: Any, table: str, clock: Clock, retention_days: int) -> None:
         self._client, self._table, self._clock = client, table, clock
@@ -129,6 +132,11 @@ class DynamoScores:
         """See the port."""
         item = self._get(EVENT_PREFIX + event_id)
         return None if item is None else _decoded(item, ScoreRecord)
+
+    def get_all(self, event_ids: Sequence[str]) -> dict[str, ScoreRecord]:
+        """See the port: a GetItem for each, several at a time."""
+        found = in_parallel(self.get, event_ids)
+        return {record.id: record for record in found if record is not None}
 
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
         """See the port: PutItem that returns what it replaced."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from headrace.ports import (
+    Kept,
     Quarantined,
     Replaced,
     ScannedState,
@@ -16,9 +17,9 @@ from headrace.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from headrace.ports import Segment, StateWrite
+    from headrace.ports import Segment, Selection, StateWrite
     from headrace.scores import BatchScore, ScoreRecord
 
 
@@ -59,7 +60,7 @@ class MemoryStates:
 
 
 class MemoryScores:
-    """Fulfils ``ports.ScoreStore``."""
+    """Fulfils ``ports.ScoreStore`` and ``ports.FirstScores``."""
 
     def __init__(self) -> None:
         self.records: dict[str, ScoreRecord] = {}
@@ -82,6 +83,10 @@ class MemoryScores:
     def get(self, event_id: str) -> ScoreRecord | None:
         """See the port."""
         return self.records.get(event_id)
+
+    def get_all(self, event_ids: Sequence[str]) -> dict[str, ScoreRecord]:
+        """See the port."""
+        return {each: self.records[each] for each in event_ids if each in self.records}
 
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
         """See the port."""
@@ -118,6 +123,40 @@ class MemoryQuarantine:
     def put(self, refused: Quarantined) -> None:
         """See the port."""
         self.refused[refused.record.position] = refused
+
+
+class MemoryKept:
+    """Fulfils ``ports.KeptRecords``.
+
+    Attributes:
+        kept: By key.
+        redriven: What was put away, by the key that it had.
+    """
+
+    def __init__(self, kept: Iterable[Kept] = ()) -> None:
+        self.kept = {each.key: each for each in kept}
+        self.redriven: dict[str, Kept] = {}
+
+    def put(self, refused: Quarantined) -> None:
+        """See the port."""
+        reason, record = refused.faults[0].reason, refused.record
+        key = f"{reason}/{record.position}"
+        self.kept[key] = Kept(key, reason, (record,), refused.faults)
+
+    def select(self, selection: Selection) -> Iterator[Kept]:
+        """See the port."""
+        yield from sorted(filter(selection.takes, self.kept.values()), key=lambda k: k.arrival)
+
+    def replace(self, kept: Kept, refused: Quarantined) -> None:
+        """See the port."""
+        self.put(refused)
+        if refused.faults[0].reason != kept.reason:
+            self.kept.pop(kept.key, None)
+
+    def put_away(self, kept: Kept) -> None:
+        """See the port."""
+        self.redriven[kept.key] = kept
+        self.kept.pop(kept.key, None)
 
 
 class MemoryStream:

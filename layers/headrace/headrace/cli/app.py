@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from headrace.cli.demo import demo
+from headrace.cli.redrive import redrive
 from headrace.cli.replay import replay
 from headrace.cli.scores import scores
 from headrace.cli.send import send
@@ -20,5 +21,5 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, up, send, scores, replay, train):
+for command in (demo, up, send, scores, redrive, replay, train):
     app.command()(command)

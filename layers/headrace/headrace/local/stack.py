@@ -89,7 +89,7 @@ class LocalAws:
         stack = read_stack(template, parameters)
         models = model_dir or template.parent / MODEL_DIR
         with ExitStack() as cleanup:
-            url = _endpoint_url(endpoint) if endpoint else cleanup.enter_context(serve_moto())
+            url = endpoint_url(endpoint) if endpoint else cleanup.enter_context(serve_moto())
             runtime = cleanup.enter_context(
                 play_lambda(stack.functions, url, models.resolve(), logs or sys.stderr)
             )
@@ -213,7 +213,12 @@ class LocalAws:
         )
 
 
-def _endpoint_url(endpoint: str) -> str:
+def endpoint_url(endpoint: str) -> str:
+    """URL of an endpoint that may be called ``localstack``.
+
+    Raises:
+        Unavailable: Nothing says where localstack is.
+    """
     if endpoint != "localstack":
         return endpoint
     url = get_service_endpoint("kinesis")
