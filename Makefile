@@ -56,7 +56,7 @@ lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 
 clean: ## remove what these targets made, .venv included
 	rm -rf .venv .aws-sam build dist headrace.egg-info .mypy_cache .pytest_cache .ruff_cache
-	rm -rf .import_linter_cache .hypothesis tests/benchmarks/results
+	rm -rf .import_linter_cache .hypothesis .engines tests/benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two stamps: a change of pyproject.toml alone does not look at the locked packages again.

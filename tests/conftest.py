@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.engines import dynamodb_local, kinesis_mock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE_VARIABLE = "HEADRACE_ORACLE_DATA"
@@ -28,3 +34,17 @@ def oracle_data() -> Path:
             f"set {ORACLE_VARIABLE} to the folder that holds it"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local_url() -> Iterator[str]:
+    """AWS's own DynamoDB engine, for as long as the tests run."""
+    with dynamodb_local() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def kinesis_mock_url() -> Iterator[str]:
+    """kinesis-mock, for as long as the tests run."""
+    with kinesis_mock() as url:
+        yield url

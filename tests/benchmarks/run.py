@@ -16,20 +16,26 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ONE_CORE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+ALL = ["volume", "state", "hop", "capacity", "races"]
 BARS = {
     ("volume", "records_per_cpu_second"): (">=", 10_000),
     ("volume", "peak_memory_mb"): ("<=", 1_500),
     ("state", "bytes_per_retained_event"): ("<=", 13),
     ("hop", "size_ratio_1m_to_200k"): ("<=", 1.1),
     ("hop", "time_ratio_1m_to_200k"): ("<=", 1.5),
+    ("capacity", "read_units_batch_1"): ("<=", 3.0),
+    ("capacity", "state_write_units_batch_1"): ("<=", 4.5),
+    ("capacity", "read_units_batch_500"): ("<=", 3.0),
+    ("capacity", "state_write_units_batch_500"): ("<=", 4.5),
+    ("capacity", "score_write_units_batch_500"): ("<=", 1.5),
 }
 
 
 def main() -> None:
     """Run the chosen measurements and compare them with their bars."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="volume, state, hop; all by default")
-    chosen = parser.parse_args().names or ["volume", "state", "hop"]
+    parser.add_argument("names", nargs="*", help=f"{', '.join(ALL)}; all by default")
+    chosen = parser.parse_args().names or ALL
     results = {name: measure(name) for name in chosen}
     machine = {"python": platform.python_version(), "cores": os.cpu_count()}
     folder = HERE / "results"

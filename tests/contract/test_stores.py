@@ -1,4 +1,4 @@
-"""One suite for every fulfilment of the stores: memory, and DynamoDB as moto plays it."""
+"""One suite for every fulfilment of the stores: memory, DynamoDB on moto, and AWS's own engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from headrace.ports import ScoreStore, StateStore
 
 DAYS = 30
-KINDS = ["memory", "fake", "moto"]
+CLIENTS = {"moto": "dynamodb", "dynamodb-local": "dynamodb_local"}
+KINDS = ["memory", "fake", "moto", "dynamodb-local"]
 
 
 def aws(service: str, endpoint: str, **config: Any) -> Any:
@@ -45,6 +46,11 @@ def aws(service: str, endpoint: str, **config: Any) -> Any:
 def dynamodb() -> Iterator[Any]:
     with serve_moto() as endpoint:
         yield aws("dynamodb", endpoint, max_pool_connections=8)
+
+
+@pytest.fixture(scope="module")
+def dynamodb_local(dynamodb_local_url: str) -> Any:
+    return aws("dynamodb", dynamodb_local_url, max_pool_connections=8)
 
 
 def table(client: Any, name: str, key: str) -> str:
@@ -66,7 +72,7 @@ def states(request: pytest.FixtureRequest) -> StateStore:
         return MemoryStates()
     if request.param == "fake":
         return FailingStates()
-    client = request.getfixturevalue("dynamodb")
+    client = request.getfixturevalue(CLIENTS[request.param])
     return DynamoStates(client, table(client, "states", "entity"), FixedClock(NOON))
 
 
@@ -76,7 +82,7 @@ def scores(request: pytest.FixtureRequest) -> ScoreStore:
         return MemoryScores()
     if request.param == "fake":
         return FailingScores()
-    client = request.getfixturevalue("dynamodb")
+    client = request.getfixturevalue(CLIENTS[request.param])
     return DynamoScores(client, table(client, "scores", "id"), FixedClock(NOON), DAYS)
 
 
