@@ -69,7 +69,8 @@ def feed_of(frame: pl.DataFrame, source: Source, name: str = "frame") -> Feed:
         msg = f"{name}: column {arrival!r} has empty values; expected an arrival time for each row"
         raise Misconfigured(msg)
     times = [_utc(frame, column) for column in dict.fromkeys((source.time, arrival))]
-    return Feed(source, frame.with_columns(times).select({*columns, arrival}), arrival)
+    chosen = list(dict.fromkeys([*columns, arrival]))  # in this order in every process
+    return Feed(source, frame.with_columns(times).select(chosen), arrival)
 
 
 def _utc(frame: pl.DataFrame, column: str) -> pl.Expr:
