@@ -29,7 +29,7 @@ class FixedClock:
 
     def sleep(self, seconds: float) -> None:
         """Move on at once."""
-        self._now += int(seconds * 1_000_000)
+        self._now += round(seconds * 1_000_000)
 
     def set(self, now: int) -> None:
         """Move to an instant, microseconds UTC."""
