@@ -61,6 +61,15 @@ def test_children_begin_after_their_parent_is_drained(ends: bool) -> None:
     assert bench.delivered() == [b"abcd", b"e", b"uv", b"xy"]
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_children_begin_after_a_parent_of_which_everything_was_filtered(ends: bool) -> None:
+    bench = Bench(letters("ab"), filters=('{"partitionKey": ["in"]}',))
+    bench.kinesis.ends = ends
+    bench.kinesis.split(0, [])
+    bench.put((b"c", "in"), shard=1)
+    assert bench.trigger.drain() == Delivery(records=1, batches=1, filtered=2)
+
+
 def test_child_of_a_merge_begins_after_both_parents() -> None:
     bench = Bench(letters("ab"), letters("cd"), chance=Chance(5))
     bench.kinesis.merge(0, 1, letters("xy"))

@@ -129,7 +129,7 @@ class ShardReader:
         full = len(records) == MOST_RECORDS_PER_READ
         self.ended = self._iterator is None
         self.behind = not self.ended and (answer.get("MillisBehindLatest", 0) > 0 or full)
-        self.read_out = self.ended or (self.closed and not records and not self.behind)
+        self.read_out = self.ended or (self.closed and not self.behind)
         if records:
             self._last = records[-1].sequence_number
         return records
