@@ -301,6 +301,7 @@ def test_everything_that_local_mode_leaves_out_has_a_reason() -> None:
             ("ParallelizationFactor: 1", "TumblingWindowInSeconds: 5"),
             "ScoreStreamMapping: TumblingWindowInSeconds is 5; .*Leave it out: .*views",
         ),
+        (("ParallelizationFactor: 1", "Enabled: false"), "Enabled is False; local mode plays True"),
         (("MaximumRecordAgeInSeconds: 21600", "MaximumRecordAgeInSeconds: 59"), "60 and more"),
         (("MaximumRetryAttempts: 10", "MaximumRetryAttempts: 10001"), "expected -1 to 10000"),
         (("      BatchSize: !Ref BatchSize", "      BatchSize: 10001"), "expected 1 to 10000"),

@@ -18,7 +18,7 @@ class SystemClock:
 
 
 class FixedClock:
-    """A clock that stands still unless told to wait; for tests and replays."""
+    """A virtual clock: it stands still unless somebody waits; for tests, replays and triggers."""
 
     def __init__(self, now: int = 0) -> None:
         self._now = now
