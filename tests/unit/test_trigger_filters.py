@@ -71,6 +71,12 @@ def test_numbers_are_equal_only_where_they_are_written_alike() -> None:
     assert passes('{"data": {"n": [{"numeric": ["=", 300]}]}}', b'{"n": 3.0e2}')
 
 
+def test_number_with_an_exponent_beyond_all_bounds_is_in_no_range() -> None:
+    pattern = {"data": {"n": [{"numeric": [">", 0]}]}}
+    assert passes(pattern, b'{"n": 1e400}')
+    assert not passes(pattern, b'{"n": 1e99999999999999999999}')
+
+
 def test_all_fields_must_match_and_nested_ones_in_the_same_object() -> None:
     pattern = {"data": {"order": {"type": ["buy"], "stock": ["ANY"]}, "open": [True]}}
     assert passes(pattern, {"order": {"type": "buy", "stock": "ANY"}, "open": True, "more": 1})

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from headrace.local import NotEmulated
@@ -179,14 +179,23 @@ def _anything_but(operand: Any, where: str) -> _Rule:
 
 def _numeric(operand: Any, where: str) -> _Rule:
     pairs = list(zip(operand[::2], operand[1::2], strict=False)) if _paired(operand) else []
-    known = all(op in _COMPARISONS and isinstance(bound, _Digits) for op, bound in pairs)
-    if not pairs or not known:
+    bounds = [(_COMPARISONS.get(op), _number(bound)) for op, bound in pairs]
+    known = [(holds, bound) for holds, bound in bounds if holds and bound is not None]
+    if not known or len(known) < len(bounds):
         raise _refused(operand, where, "comparisons, such as ['>', 0, '<=', 5]")
-    bounds = [(_COMPARISONS[op], Decimal(bound.text)) for op, bound in pairs]
-    return lambda leaves: any(
-        isinstance(got, _Digits) and all(holds(Decimal(got.text), bound) for holds, bound in bounds)
-        for got in leaves
-    )
+
+    def holds_for(got: Decimal | None) -> bool:
+        return got is not None and all(holds(got, bound) for holds, bound in known)
+
+    return lambda leaves: any(holds_for(_number(got)) for got in leaves)
+
+
+def _number(value: Any) -> Decimal | None:
+    """The value of a number; None for anything else, and for an exponent beyond all bounds."""
+    try:
+        return Decimal(value.text) if isinstance(value, _Digits) else None
+    except InvalidOperation:
+        return None
 
 
 def _paired(operand: Any) -> bool:
