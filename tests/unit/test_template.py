@@ -229,6 +229,40 @@ def test_local_mode_reads_the_settings_of_the_stream_s_mapping() -> None:
     assert (mapping.bisect, mapping.reports_item_failures) == (True, True)
     assert (mapping.max_retries, mapping.max_record_age_seconds) == (10, 21600)
     assert mapping.failure_bucket == "headrace-local-quarantinebucket"
+    assert (mapping.starting_position, mapping.starting_timestamp) == ("TRIM_HORIZON", None)
+    assert (mapping.parallelization, mapping.filters) == (1, ())
+
+
+def test_local_mode_reads_what_else_a_mapping_may_say(tmp_path: Path) -> None:
+    text = TEMPLATE.read_text(encoding="utf-8")
+    text = text.replace("StartingPosition: TRIM_HORIZON", "StartingPosition: AT_TIMESTAMP", 1)
+    text = text.replace(
+        "ParallelizationFactor: 1",
+        """ParallelizationFactor: 10
+      StartingPositionTimestamp: 1700000000.5
+      TumblingWindowInSeconds: 0
+      FilterCriteria: { Filters: [{ Pattern: '{"data": {"source": ["transactions"]}}' }] }""",
+        1,
+    )
+    changed = tmp_path / "template.yaml"
+    changed.write_text(text, encoding="utf-8")
+    (mapping,) = read_stack(changed).mappings
+    assert (mapping.starting_position, mapping.starting_timestamp) == ("AT_TIMESTAMP", 1700000000.5)
+    assert mapping.parallelization == 10
+    assert mapping.filters == ('{"data": {"source": ["transactions"]}}',)
+
+
+def test_mapping_that_says_nothing_has_the_defaults_of_aws(tmp_path: Path) -> None:
+    text = TEMPLATE.read_text(encoding="utf-8")
+    start = text.index("      BatchSize: !Ref BatchSize")
+    end = text.index("      MetricsConfig:", start)
+    changed = tmp_path / "template.yaml"
+    changed.write_text(text[:start] + text[end:], encoding="utf-8")
+    (mapping,) = read_stack(changed).mappings
+    assert (mapping.batch_size, mapping.window_seconds, mapping.parallelization) == (100, 0.0, 1)
+    assert (mapping.bisect, mapping.reports_item_failures) == (False, False)
+    assert (mapping.max_retries, mapping.max_record_age_seconds) == (None, None)
+    assert mapping.failure_destination is None
 
 
 def test_local_mode_gives_all_functions_the_same_environment() -> None:
@@ -262,8 +296,42 @@ def test_everything_that_local_mode_leaves_out_has_a_reason() -> None:
     [
         (("Type: AWS::Kinesis::Stream", "Type: AWS::SQS::Queue"), "type is AWS::SQS::Queue"),
         (("      ShardCount: !Ref StreamShards", "      DesiredShardLevelMetrics: []"), "Desired"),
-        (("ParallelizationFactor: 1", "ParallelizationFactor: 2"), "ParallelizationFactor is 2"),
-        (("ParallelizationFactor: 1", "TumblingWindowInSeconds: 5"), "TumblingWindowInSeconds"),
+        (("ParallelizationFactor: 1", "ParallelizationFactor: 11"), "is 11; expected 1 to 10"),
+        (
+            ("ParallelizationFactor: 1", "TumblingWindowInSeconds: 5"),
+            "ScoreStreamMapping: TumblingWindowInSeconds is 5; .*Leave it out: .*views",
+        ),
+        (("ParallelizationFactor: 1", "Enabled: false"), "Enabled is False; local mode plays True"),
+        (("MaximumRecordAgeInSeconds: 21600", "MaximumRecordAgeInSeconds: 59"), "60 and more"),
+        (("MaximumRetryAttempts: 10", "MaximumRetryAttempts: 10001"), "expected -1 to 10000"),
+        (("      BatchSize: !Ref BatchSize", "      BatchSize: 10001"), "expected 1 to 10000"),
+        (("StartingPosition: TRIM_HORIZON", "StartingPosition: AT_TIMESTAMP"), "is None; expected"),
+        (
+            ("ParallelizationFactor: 1", "StartingPositionTimestamp: 1700000000"),
+            "StartingPosition is TRIM_HORIZON and StartingPositionTimestamp is 1700000000",
+        ),
+        (
+            ("ParallelizationFactor: 1", "FilterCriteria: { Filters: [{ Pattern: '{}' }] }"),
+            "mapping ScoreStreamMapping: filter: got {}; local mode plays at least one field",
+        ),
+        (
+            ("Destination: !GetAtt QuarantineBucket.Arn #", "Destination: 'arn:aws:sqs:x:1:q' #"),
+            "failure destination is 'sqs'; local mode plays 's3'",
+        ),
+        (
+            (
+                "      EventSourceArn: !GetAtt EventStream.Arn",
+                "      EventSourceArn: !Sub '${EventStream.Arn}/consumer/fan:1'",
+            ),
+            "no enhanced fan-out. Name the stream itself",
+        ),
+        (
+            (
+                "      EventSourceArn: !GetAtt EventStream.Arn",
+                "      EventSourceArn: arn:aws:kinesis:us-east-1:123456789012:stream/elsewhere",
+            ),
+            "stream is 'elsewhere'; local mode plays 'headrace-local-EventStream'",
+        ),
         (("BillingMode: PAY_PER_REQUEST", "BillingMode: PROVISIONED"), "BillingMode"),
         (("StreamMode: PROVISIONED", "StreamMode: ON_DEMAND"), "StreamMode"),
         ((" Path: /health ", " Path: '/health/{all+}' "), "greedy"),

@@ -4,156 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
-from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from headrace.adapters.clock import FixedClock
+from headrace.adapters.clock import FixedClock, SystemClock
 from headrace.errors import StoreUnavailable, StreamUnavailable, TooLarge
 from headrace.local import NotEmulated
 from headrace.local.producer import MOST_RECORD_BYTES, put_records
 from headrace.local.records import StreamRecord
-from headrace.local.resources import Schedule, StreamMapping
-from headrace.local.runtime import MOST_PAYLOAD_BYTES, FunctionFailed
+from headrace.local.resources import Schedule
+from headrace.local.runtime import MOST_PAYLOAD_BYTES
 from headrace.local.schedule import next_run, scheduled_event
 from headrace.local.triggers import Delivery, StreamTrigger
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-US = 1_000_000
-BUCKET = "failures"
-BROKEN = ("function", "ValueError", "broken")
-
-
-def refused(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": code}}, "an operation")
-
-
-class FakeKinesis:
-    """Shards as lists; an iterator is a shard and a place in it."""
-
-    def __init__(self, *shards: list[bytes]) -> None:
-        self.shards = [list(shard) for shard in shards]
-        self.stored = NOW
-        self.errors: list[ClientError] = []
-        self.limits: list[int] = []
-
-    def list_shards(self, **asked: str) -> dict[str, Any]:
-        at = int(asked.get("NextToken", 0))
-        more = {"NextToken": str(at + 1)} if at + 1 < len(self.shards) else {}
-        return {"Shards": [{"ShardId": f"shardId-{at:012}"}], **more}
-
-    def get_shard_iterator(self, **asked: str) -> dict[str, str]:
-        shard = int(asked["ShardId"].removeprefix("shardId-"))
-        start = {"TRIM_HORIZON": 0, "LATEST": len(self.shards[shard])}
-        after = int(asked.get("StartingSequenceNumber", -1)) + 1
-        return {"ShardIterator": f"{shard}/{start.get(asked['ShardIteratorType'], after)}"}
-
-    def get_records(self, **asked: Any) -> dict[str, Any]:
-        if self.errors:
-            raise self.errors.pop()
-        self.limits.append(asked["Limit"])
-        shard, at = (int(part) for part in asked["ShardIterator"].split("/"))
-        some = self.shards[shard][at : at + asked["Limit"]]
-        end = at + len(some)
-        return {
-            "Records": [
-                {
-                    "SequenceNumber": str(at + place),
-                    "PartitionKey": "a key",
-                    "Data": data,
-                    "ApproximateArrivalTimestamp": self.stored,
-                }
-                for place, data in enumerate(some)
-            ],
-            "NextShardIterator": f"{shard}/{end}",
-            "MillisBehindLatest": 1000 * (end < len(self.shards[shard])),
-        }
-
-
-class FakeS3:
-    def __init__(self) -> None:
-        self.objects: dict[str, dict[str, Any]] = {}
-        self.errors: list[ClientError] = []
-
-    def put_object(self, **asked: Any) -> None:
-        if self.errors:
-            raise self.errors.pop()
-        assert asked["Bucket"] == BUCKET
-        self.objects[asked["Key"]] = json.loads(asked["Body"])
-
-    def kept(self) -> list[bytes]:
-        """Data of all records of all kept batches."""
-        return [
-            b64decode(record["kinesis"]["data"])
-            for batch in self.objects.values()
-            for record in json.loads(batch["payload"])["Records"]
-        ]
-
-
-class FakeFunction:
-    """Acknowledges everything, except as told: poison raises, or is reported as failed."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[bytes]] = []
-        self.events: list[dict[str, Any]] = []
-        self.poison: set[bytes] = set()
-        self.reported: set[bytes] = set()
-        self.broken = 0
-
-    def __call__(self, event: dict[str, Any]) -> Any:
-        self.events.append(event)
-        records = [(b64decode(r["kinesis"]["data"]), r) for r in event["Records"]]
-        self.batches.append([data for data, _ in records])
-        if self.broken:
-            self.broken -= 1
-            raise FunctionFailed(*BROKEN)
-        if self.poison & {data for data, _ in records}:
-            raise FunctionFailed(*BROKEN)
-        failed = [r["kinesis"]["sequenceNumber"] for data, r in records if data in self.reported]
-        return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
-
-
-def mapping(**changed: Any) -> StreamMapping:
-    settings: dict[str, Any] = {
-        "uuid": "a-mapping",
-        "function": "Function",
-        "function_arn": "arn:function",
-        "stream_name": "events",
-        "starting_position": "TRIM_HORIZON",
-        "batch_size": 4,
-        "window_seconds": 0.0,
-        "bisect": True,
-        "reports_item_failures": True,
-        "max_retries": 2,
-        "max_record_age_seconds": None,
-        "failure_bucket": BUCKET,
-    }
-    return StreamMapping(**settings | changed)
-
-
-class Bench:
-    """A trigger between fakes."""
-
-    def __init__(self, *shards: list[bytes], **changed: Any) -> None:
-        self.kinesis = FakeKinesis(*shards)
-        self.s3, self.function = FakeS3(), FakeFunction()
-        self.clock = FixedClock(int(NOW.timestamp()) * US)
-        arrival = changed.pop("arrival", None)
-        self.trigger = StreamTrigger(
-            mapping(**changed),
-            self.function,
-            kinesis=self.kinesis,
-            s3=self.s3,
-            clock=self.clock,
-            arrival=arrival,
-        )
-
-
-def letters(text: str) -> list[bytes]:
-    return [letter.encode() for letter in text]
+from tests.streams import NOW, US, Bench, letters, mapping, refused
 
 
 def test_drain_cuts_full_batches_and_then_what_is_left() -> None:
@@ -176,13 +41,6 @@ def test_records_are_read_ten_thousand_at_a_time() -> None:
     assert bench.trigger.drain().batches == 3
     assert set(bench.kinesis.limits) == {10_000}
     assert len(bench.kinesis.limits) <= 4
-
-
-def test_latest_begins_after_what_the_stream_held_at_the_start() -> None:
-    bench = Bench(letters("old"), starting_position="LATEST")
-    bench.kinesis.shards[0] += letters("new")
-    bench.trigger.drain()
-    assert bench.function.batches == [letters("new")]
 
 
 def test_batch_never_mixes_shards_and_each_shard_keeps_its_order() -> None:
@@ -297,6 +155,7 @@ def test_function_that_heals_gets_its_batch_again_after_a_growing_wait() -> None
         {"batchItemFailures": [{"itemIdentifier": "no such number"}]},
         {"batchItemFailures": [{"bad key": "0"}]},
         {"batchItemFailures": ["0"]},
+        {"batchItemFailures": 1},
         "not an object",
     ],
 )
@@ -329,6 +188,18 @@ def test_record_past_the_age_limit_goes_to_the_failure_destination_unseen() -> N
     assert bench.s3.kept() == letters("ab")
 
 
+def test_record_that_grows_too_old_between_retries_is_given_up_and_younger_ones_go_on() -> None:
+    bench = Bench(letters("ab"), max_record_age_seconds=60, max_retries=None)
+    bench.kinesis.stored[b"b"] = NOW + timedelta(minutes=10)
+    bench.function.broken = 3
+    bench.clock.sleep(59.9)
+    assert bench.trigger.drain() == Delivery(records=1, batches=1, retries=3, failed=1)
+    assert bench.delivered() == [b"ab", b"a", b"a", b"b"]
+    (kept,) = bench.s3.objects.values()
+    assert kept["requestContext"]["condition"] == "RecordAgeExceeded"
+    assert bench.s3.kept() == [b"a"]
+
+
 def test_batch_that_cannot_be_kept_is_not_lost() -> None:
     bench = Bench(letters("a"), max_retries=0)
     bench.function.poison = {b"a"}
@@ -337,6 +208,18 @@ def test_batch_that_cannot_be_kept_is_not_lost() -> None:
         bench.trigger.drain()
     bench.trigger.drain()
     assert bench.s3.kept() == [b"a"]
+    assert bench.delivered() == [b"a"]  # what is given up is not delivered once more
+
+
+def test_records_acknowledged_before_a_destination_fails_are_not_delivered_again() -> None:
+    bench = Bench(letters("ab"), max_retries=0)
+    bench.function.reported = {b"b"}
+    bench.s3.errors = [refused("SlowDown")]
+    with pytest.raises(StoreUnavailable, match="SlowDown"):
+        bench.trigger.drain()
+    bench.trigger.drain()
+    assert bench.delivered() == [b"ab"]
+    assert bench.trigger.delivered == Delivery(records=1, batches=1, failed=1)
 
 
 def test_batch_is_cut_before_it_outgrows_six_megabytes() -> None:
@@ -399,7 +282,7 @@ def test_running_trigger_outlives_a_stream_that_does_not_answer() -> None:
         done.set()
 
     trigger = StreamTrigger(
-        mapping(), acknowledged, kinesis=bench.kinesis, s3=bench.s3, clock=bench.clock
+        mapping(), acknowledged, kinesis=bench.kinesis, s3=bench.s3, clock=SystemClock()
     )
     thread = threading.Thread(target=trigger.run, args=(stop,))
     thread.start()

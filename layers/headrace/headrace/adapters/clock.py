@@ -18,7 +18,7 @@ class SystemClock:
 
 
 class FixedClock:
-    """A clock that stands still unless told to wait; for tests and replays."""
+    """A virtual clock: it stands still unless somebody waits; for tests, replays and triggers."""
 
     def __init__(self, now: int = 0) -> None:
         self._now = now
@@ -29,7 +29,7 @@ class FixedClock:
 
     def sleep(self, seconds: float) -> None:
         """Move on at once."""
-        self._now += int(seconds * 1_000_000)
+        self._now += round(seconds * 1_000_000)
 
     def set(self, now: int) -> None:
         """Move to an instant, microseconds UTC."""

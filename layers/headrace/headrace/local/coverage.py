@@ -61,7 +61,8 @@ PLAYED_TYPES: Mapping[str, Coverage] = {
             {"FunctionName", "EventSourceArn", "StartingPosition", "BatchSize", "Enabled"}
             | {"MaximumBatchingWindowInSeconds", "ParallelizationFactor", "FunctionResponseTypes"}
             | {"BisectBatchOnFunctionError", "MaximumRetryAttempts", "DestinationConfig"}
-            | {"MaximumRecordAgeInSeconds"}
+            | {"MaximumRecordAgeInSeconds", "StartingPositionTimestamp", "FilterCriteria"}
+            | {"TumblingWindowInSeconds"}
         ),
         {"MetricsConfig": _NO_WATCH, "Tags": "for people"},
     ),
@@ -132,6 +133,18 @@ def require_played(logical_id: str, resource: Mapping[str, Any]) -> None:
     known = coverage.played | coverage.ignored.keys()
     _refuse_unknown(f"property of {kind}", logical_id, resource.get("Properties", {}), known)
     _refuse_unknown("attribute", logical_id, resource, IGNORED_ATTRIBUTES)
+
+
+def require_value(where: str, what: str, got: object, played: Any) -> None:
+    """Refuse a value that local mode does not play.
+
+    Raises:
+        NotEmulated: It is not in ``played``.
+    """
+    if got not in played:
+        options = ", ".join(repr(each) for each in sorted(played, key=repr))
+        msg = f"{where}: {what} is {got!r}; local mode plays {options}"
+        raise NotEmulated(msg)
 
 
 def _refuse_unknown(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from headrace.adapters.aws import AWS_ERRORS, error_code
@@ -48,22 +49,43 @@ class StreamRecord:
 Arrival: TypeAlias = Callable[[StreamRecord], float | None]
 
 
+@dataclass(frozen=True, slots=True)
+class ShardStart:
+    """Where the reading of a shard begins.
+
+    Attributes:
+        kind: TRIM_HORIZON, LATEST or AT_TIMESTAMP.
+        at: Epoch seconds: of the first record of AT_TIMESTAMP, and of when LATEST was settled.
+    """
+
+    kind: str
+    at: float
+
+
 @dataclass(slots=True)
 class ShardReader:
     """Reads one shard on from where it stopped; for one thread at a time.
 
     Attributes:
-        start: TRIM_HORIZON or LATEST.
+        start: Where it begins.
         behind: Whether there may be more to read, by what Kinesis said last.
+        closed: Whether the shard was split or merged: it takes no more records.
+        ended: Whether Kinesis said that nothing comes after what was read.
+        read_out: Whether nothing is left to read of a closed shard. Moto never says that one
+            ended, and goes on putting records on it, so it is read on.
     """
 
     kinesis: Any
     stream: str
     shard: str
-    start: str
+    start: ShardStart
     arrival: Arrival | None = None
     behind: bool = True
+    closed: bool = False
+    ended: bool = False
+    read_out: bool = False
     _iterator: str | None = None
+    _opened: bool = False
     _last: str | None = None
 
     def open(self) -> None:
@@ -72,19 +94,26 @@ class ShardReader:
         Raises:
             StreamUnavailable: Kinesis did not answer.
         """
-        place = {"ShardIteratorType": self.start}
-        if self._last is not None:
-            place = {
-                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
-                "StartingSequenceNumber": self._last,
-            }
         try:
             answer = self.kinesis.get_shard_iterator(
-                StreamName=self.stream, ShardId=self.shard, **place
+                StreamName=self.stream, ShardId=self.shard, **self._place()
             )
         except AWS_ERRORS as error:
             raise self._unavailable(error) from error
         self._iterator = answer["ShardIterator"]
+        self._opened = True
+
+    def _place(self) -> dict[str, Any]:
+        if self._last is not None:
+            return {
+                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
+                "StartingSequenceNumber": self._last,
+            }
+        # Opened anew, LATEST would pass over what came since it was settled.
+        if self.start.kind == "AT_TIMESTAMP" or (self.start.kind == "LATEST" and self._opened):
+            at = datetime.fromtimestamp(self.start.at, UTC)
+            return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at}
+        return {"ShardIteratorType": self.start.kind}
 
     def read(self) -> list[StreamRecord]:
         """The next records in order, at most 10,000; none where there are none now.
@@ -92,10 +121,15 @@ class ShardReader:
         Raises:
             StreamUnavailable: Kinesis did not answer.
         """
+        if self.ended:
+            return []
         answer = self._get_records()
         records = [self._record(entry) for entry in answer["Records"]]
         self._iterator = answer.get("NextShardIterator")
-        self.behind = answer.get("MillisBehindLatest", 0) > 0
+        full = len(records) == MOST_RECORDS_PER_READ
+        self.ended = self._iterator is None
+        self.behind = not self.ended and (answer.get("MillisBehindLatest", 0) > 0 or full)
+        self.read_out = self.ended or (self.closed and not self.behind)
         if records:
             self._last = records[-1].sequence_number
         return records
@@ -136,23 +170,49 @@ class ShardReader:
         return record if told is None else replace(record, arrived=told)
 
 
-def list_shards(kinesis: Any, stream: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class ListedShard:
+    """A shard as Kinesis lists it.
+
+    Attributes:
+        shard: Its id.
+        parents: The one that it was split from, or the two that it was merged from.
+        closed: Whether it was itself split or merged.
+    """
+
+    shard: str
+    parents: tuple[str, ...]
+    closed: bool
+
+
+def list_shards(kinesis: Any, stream: str) -> list[ListedShard]:
     """Every shard of a stream, parents before their children.
 
     Raises:
         StreamUnavailable: Kinesis did not answer.
     """
     asked: dict[str, str] = {"StreamName": stream}
-    shards: list[str] = []
+    shards: list[ListedShard] = []
     while asked:
         try:
             answer = kinesis.list_shards(**asked)
         except AWS_ERRORS as error:
             msg = f"shards of {stream} cannot be listed: {error}"
             raise StreamUnavailable(msg) from error
-        shards += [shard["ShardId"] for shard in answer["Shards"]]
+        shards += [_listed(shard) for shard in answer["Shards"]]
         asked = {"NextToken": answer["NextToken"]} if answer.get("NextToken") else {}
-    return sorted(shards)  # numbered in the order in which they were made
+    # Numbered in the order in which they were made.
+    return sorted(shards, key=lambda listed: listed.shard)
+
+
+def _listed(shard: dict[str, Any]) -> ListedShard:
+    parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
+    numbers = shard.get("SequenceNumberRange", {})
+    return ListedShard(
+        shard["ShardId"],
+        tuple(parent for parent in parents if parent),
+        numbers.get("EndingSequenceNumber") is not None,
+    )
 
 
 def stream_arn(stream: str) -> str:

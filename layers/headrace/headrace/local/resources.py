@@ -45,7 +45,25 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class StreamMapping:
-    """A Kinesis event source mapping; None where the template sets no limit (AWS's -1)."""
+    """A Kinesis event source mapping; None where the template sets no limit (AWS's -1).
+
+    Attributes:
+        uuid: Names the mapping.
+        function: Logical id.
+        function_arn: Its ARN.
+        stream_name: What is read.
+        starting_position: TRIM_HORIZON, LATEST or AT_TIMESTAMP.
+        batch_size: Most records of an invocation.
+        window_seconds: Longest wait for a batch to fill.
+        bisect: Whether a batch that failed as a whole is delivered again in halves.
+        reports_item_failures: Whether the function's answer names failed records.
+        max_retries: Of a batch.
+        max_record_age_seconds: Older records go to the failure destination.
+        failure_destination: ARN of a bucket, queue or topic; None drops what failed for good.
+        starting_timestamp: Epoch seconds; AT_TIMESTAMP only.
+        parallelization: Batches of one shard at a time, 1 to 10.
+        filters: Event patterns as JSON, any of which lets a record through; empty lets all.
+    """
 
     uuid: str
     function: str
@@ -58,7 +76,22 @@ class StreamMapping:
     reports_item_failures: bool
     max_retries: int | None
     max_record_age_seconds: int | None
-    failure_bucket: str | None
+    failure_destination: str | None
+    starting_timestamp: float | None = None
+    parallelization: int = 1
+    filters: tuple[str, ...] = ()
+
+    @property
+    def failure_service(self) -> str | None:
+        """What kind of failure destination there is: s3, sqs or sns."""
+        return self.failure_destination.split(":")[2] if self.failure_destination else None
+
+    @property
+    def failure_bucket(self) -> str | None:
+        """Name of the bucket that failed batches go to, if it is a bucket."""
+        if self.failure_destination is None or self.failure_service != "s3":
+            return None
+        return self.failure_destination.removeprefix("arn:aws:s3:::")
 
 
 @dataclass(frozen=True, slots=True)

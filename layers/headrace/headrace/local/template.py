@@ -17,8 +17,9 @@ from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 from headrace.local import NotEmulated
-from headrace.local.coverage import IGNORED_TYPES, PLAYED_TYPES, require_played
+from headrace.local.coverage import IGNORED_TYPES, PLAYED_TYPES, require_played, require_value
 from headrace.local.intrinsics import REGION, Resolver
+from headrace.local.mappings import read_mapping
 from headrace.local.resources import Function, Route, Schedule, Stack, Stream, StreamMapping, Table
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class _Reader:
 
     def _stream(self, logical_id: str, properties: Mapping[str, Any]) -> Stream:
         mode = properties.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
-        _require(logical_id, "StreamMode", mode, ("PROVISIONED",))
+        require_value(logical_id, "StreamMode", mode, ("PROVISIONED",))
         return Stream(
             name=self._resolver.name(logical_id),
             shard_count=int(properties.get("ShardCount", 1)),
@@ -150,7 +151,9 @@ class _Reader:
         )
 
     def _table(self, logical_id: str, properties: Mapping[str, Any]) -> Table:
-        _require(logical_id, "BillingMode", properties.get("BillingMode"), ("PAY_PER_REQUEST",))
+        require_value(
+            logical_id, "BillingMode", properties.get("BillingMode"), ("PAY_PER_REQUEST",)
+        )
         definitions = properties["AttributeDefinitions"]
         ttl = properties.get("TimeToLiveSpecification", {})
         return Table(
@@ -161,24 +164,10 @@ class _Reader:
         )
 
     def _mapping(self, logical_id: str, properties: Mapping[str, Any]) -> StreamMapping:
-        _require_mapping_played(logical_id, properties)
         function = self._function(logical_id, properties["FunctionName"])
-        source = properties["EventSourceArn"]
-        failure = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-        return StreamMapping(
-            uuid=self._resolver.name(logical_id),
-            function=function.logical_id,
-            function_arn=function.arn,
-            stream_name=source.rpartition(":stream/")[2],
-            starting_position=properties["StartingPosition"],
-            batch_size=int(properties.get("BatchSize", 100)),
-            window_seconds=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
-            bisect=bool(properties.get("BisectBatchOnFunctionError", False)),
-            reports_item_failures=bool(properties.get("FunctionResponseTypes")),
-            max_retries=_limit(properties.get("MaximumRetryAttempts", -1)),
-            max_record_age_seconds=_limit(properties.get("MaximumRecordAgeInSeconds", -1)),
-            failure_bucket=failure.removeprefix("arn:aws:s3:::") if failure else None,
-        )
+        streams = [self._resolver.name(each) for each, _ in self._of("AWS::Kinesis::Stream")]
+        uuid = self._resolver.name(logical_id)
+        return read_mapping(logical_id, uuid, properties, function, streams)
 
     def _schedule(self, logical_id: str, properties: Mapping[str, Any]) -> Schedule:
         targets = properties["Targets"]
@@ -195,22 +184,22 @@ class _Reader:
 
     def _routes(self, body: Mapping[str, Any]) -> Iterator[Route]:
         for name in body:
-            _require("REST API", "part of its definition", name, _API_PARTS)
+            require_value("REST API", "part of its definition", name, _API_PARTS)
         for resource, methods in body["paths"].items():
             if "+}" in resource:
                 msg = f"route {resource}: local mode does not play greedy path parameters"
                 raise NotEmulated(msg)
             for method, operation in methods.items():
-                _require(f"route {resource}", "method", method, _METHODS)
+                require_value(f"route {resource}", "method", method, _METHODS)
                 yield self._route(f"{method.upper()} {resource}", operation)
 
     def _route(self, name: str, operation: Mapping[str, Any]) -> Route:
         for part in operation:
-            _require(f"route {name}", "part of its definition", part, _ROUTE_PARTS)
+            require_value(f"route {name}", "part of its definition", part, _ROUTE_PARTS)
         integration = operation["x-amazon-apigateway-integration"]
-        _require(f"route {name}", "integration", integration["type"], ("aws_proxy",))
+        require_value(f"route {name}", "integration", integration["type"], ("aws_proxy",))
         security = operation.get("security", [])
-        _require(f"route {name}", "security", security, (_SIGNED, *_OPEN))
+        require_value(f"route {name}", "security", security, (_SIGNED, *_OPEN))
         found = _FUNCTION_IN_URI.search(integration["uri"])
         target = found["arn"] if found else integration["uri"]
         method, resource = name.split(" ", 1)
@@ -230,32 +219,3 @@ _SIGNED: list[Any] = [{"AWS_IAM": []}]
 _OPEN: tuple[list[Any], ...] = ([], [{"NONE": []}])
 _API_PARTS = frozenset({"info", "paths", "openapi", "components"})
 _ROUTE_PARTS = frozenset({"x-amazon-apigateway-integration", "security", "responses", "parameters"})
-
-
-def _require_mapping_played(logical_id: str, properties: Mapping[str, Any]) -> None:
-    source = properties["EventSourceArn"].split(":")[2]
-    responses = properties.get("FunctionResponseTypes", [])
-    destinations = properties.get("DestinationConfig", {})
-    failure = destinations.get("OnFailure", {}).get("Destination", "arn:aws:s3:::")
-    _require(logical_id, "event source", source, ("kinesis",))
-    _require(logical_id, "Enabled", properties.get("Enabled", True), (True,))
-    _require(
-        logical_id, "StartingPosition", properties["StartingPosition"], ("TRIM_HORIZON", "LATEST")
-    )
-    _require(
-        logical_id, "ParallelizationFactor", int(properties.get("ParallelizationFactor", 1)), (1,)
-    )
-    _require(logical_id, "FunctionResponseTypes", responses, ([], ["ReportBatchItemFailures"]))
-    _require(logical_id, "DestinationConfig", list(destinations), ([], ["OnFailure"]))
-    _require(logical_id, "failure destination", failure.split(":")[2], ("s3",))
-
-
-def _require(where: str, what: str, got: object, played: Any) -> None:
-    if got not in played:
-        options = ", ".join(repr(each) for each in sorted(played, key=repr))
-        msg = f"{where}: {what} is {got!r}; local mode plays {options}"
-        raise NotEmulated(msg)
-
-
-def _limit(value: int | str) -> int | None:
-    return None if int(value) == -1 else int(value)
