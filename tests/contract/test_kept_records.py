@@ -34,7 +34,8 @@ SHARD, OTHER_SHARD = "shardId-000000000000", "shardId-000000000001"
 MAPPING = StreamMapping(
     uuid="9a1c", function="F", function_arn="arn:f", stream_name="events",
     starting_position="LATEST", batch_size=10, window_seconds=0, bisect=False,
-    reports_item_failures=True, max_retries=0, max_record_age_seconds=None, failure_bucket=BUCKET,
+    reports_item_failures=True, max_retries=0, max_record_age_seconds=None,
+    failure_destination=f"arn:aws:s3:::{BUCKET}",
 )  # fmt: skip
 NOT_JSON = Fault("not_json", "", "event: not JSON; expected a JSON object")
 MISSING = Fault("missing", "amount", "event '1': amount is missing; expected a number")

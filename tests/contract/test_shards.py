@@ -14,7 +14,7 @@ from headrace.adapters.clock import SystemClock
 from headrace.errors import StreamUnavailable, TooLarge
 from headrace.local.moto_server import serve_moto
 from headrace.local.producer import MOST_RECORD_BYTES, put_records
-from headrace.local.records import ShardReader, list_shards
+from headrace.local.records import ListedShard, ShardReader, ShardStart, list_shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,9 @@ def await_active(kinesis: Any, name: str) -> None:
 
 
 def reader(kinesis: Any, name: str, shard: str | None = None) -> ShardReader:
-    found = ShardReader(kinesis, name, shard or list_shards(kinesis, name)[0], "TRIM_HORIZON")
+    found = ShardReader(
+        kinesis, name, shard or list_shards(kinesis, name)[0].shard, ShardStart("TRIM_HORIZON", 0.0)
+    )
     found.open()
     return found
 
@@ -144,18 +146,20 @@ def test_moto_takes_records_that_aws_refuses(kinesis: Any, stream: str, engine: 
 
 def split(kinesis: Any, name: str) -> tuple[str, list[str]]:
     """Split a stream's only shard; (parent, children)."""
-    (parent,) = list_shards(kinesis, name)
+    parent = list_shards(kinesis, name)[0].shard
     middle = str(_LAST // 2 + 1)
     kinesis.split_shard(StreamName=name, ShardToSplit=parent, NewStartingHashKey=middle)
     await_active(kinesis, name)
-    shards = kinesis.list_shards(StreamName=name)["Shards"]
-    return parent, sorted(s["ShardId"] for s in shards if s.get("ParentShardId") == parent)
+    return parent, [each.shard for each in list_shards(kinesis, name) if each.parents]
 
 
 def test_a_split_names_its_parent_and_comes_before_its_children(kinesis: Any, stream: str) -> None:
     parent, children = split(kinesis, stream)
     assert len(children) == 2
-    assert list_shards(kinesis, stream) == [parent, *children]
+    assert list_shards(kinesis, stream) == [
+        ListedShard(parent, (), closed=True),
+        *(ListedShard(child, (parent,), closed=False) for child in children),
+    ]
 
 
 def test_only_kinesis_mock_puts_new_records_into_the_children(
