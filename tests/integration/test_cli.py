@@ -128,6 +128,51 @@ def test_wrong_files_are_told_in_a_sentence(root: Path, tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("option", ["--out", "--state-out"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    files: tuple[Path, Path], tmp_path: Path, option: str
+) -> None:
+    chosen = {"--out": tmp_path / "s", "--state-out": tmp_path / "t"}
+    for place, told in ((tmp_path / "no" / "s", "is no folder"), (tmp_path, "is a folder")):
+        places = [part for pair in (chosen | {option: place}).items() for part in pair]
+        code, _, err = run("replay", "--events", files[0], *places)
+        assert code == 1
+        assert option in err
+        assert told in " ".join(err.split())
+    assert list(tmp_path.glob("[st]")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--disorder", "2x"], "--disorder: got '2x'; expected a number and a unit"),
+        (["--faults", "crash=2", "--via", "kinesis"], "faults: got 'crash=2'"),
+        (["--faults", "crash=1"], "--faults and --resume need --via kinesis"),
+        (["--capacity", "--via", "kinesis"], "--capacity needs --via memory"),
+    ],
+)
+def test_trials_that_are_none_are_told(
+    files: tuple[Path, Path], tmp_path: Path, options: list[str], told: str
+) -> None:
+    code, _, err = run("replay", "--events", files[0], "--out", tmp_path / "s", *options)
+    assert code == 1
+    assert told in " ".join(err.split())
+
+
+def test_disorder_and_duplicates_do_not_show_in_the_states(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = ["--events", files[0], "--labels", files[1], "--out", tmp_path / "s"]
+    untidy = ["--disorder", "2h", "--duplicates", "0.2", "--seed", "3", "--batch-size", "50"]
+    tidy = run("replay", *options, "--state-out", tmp_path / "t", "--json")
+    code, out, err = run("replay", *options, "--state-out", tmp_path / "u", "--json", *untidy)
+    assert code == tidy[0] == 0, err
+    assert json.loads(out)["records"] > json.loads(tidy[1])["records"]
+    keys = ["entity", "entity_id", "view"]
+    first, second = (pl.read_parquet(tmp_path / name).sort(keys) for name in "tu")
+    assert first.equals(second, null_equal=True)
+
+
 def test_wrong_times_are_told_in_a_sentence(files: tuple[Path, Path], tmp_path: Path) -> None:
     options = ["--events", files[0], "--out", tmp_path / "s", "--until", "tomorrow"]
     code, _, err = run("replay", *options)

@@ -15,6 +15,7 @@ from rich.table import Table
 from headrace.cli.terminal import (
     AsJson,
     Endpoint,
+    check_folder,
     err,
     errors_told,
     fail,
@@ -99,6 +100,8 @@ def replay(
     otherwise. The scores file has one row per event: id, event_time, score, rung,
     model_version, late, imputed, and every feature in a column of its own.
     """
+    check_folder(out_file, "--out")
+    check_folder(state_out, "--state-out")
     with errors_told():
         path = definition or model_dir_of(None) / "definition.py"
         scorer = _scorer(path)
@@ -157,6 +160,10 @@ def _feeds(scorer: Scorer, events: Path, labels: Path | None) -> list[Feed]:
     feeds = [read_feed(events, scorer.definition.scored)]
     if labels is not None:
         feeds.append(read_feed(labels, scorer.definition.label.source))
+    for feed, path in zip(feeds, (events, labels), strict=False):
+        absent = [name for name in feed.source.fields if name not in feed.frame.columns]
+        if absent and path is not None:
+            err.print(f"{path.name} has no {', '.join(absent)}: missing in every event.")
     return feeds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,6 +79,14 @@ def parse_duration(text: str, option: str) -> timedelta:
         return timedelta(**{units[text[-1:]]: float(text[:-1])})
     except (KeyError, ValueError, OverflowError):
         fail(f"{option}: got {text!r}; expected a number and a unit, such as 90s, 15m, 2h or 1d")
+
+
+def check_folder(path: Path | None, option: str) -> None:
+    """Leave before any work is done for a file that could not be written."""
+    if path is not None and not os.access(path.absolute().parent, os.W_OK):
+        fail(f"{option}: {path.absolute().parent} is no folder that can be written to")
+    if path is not None and path.is_dir():
+        fail(f"{option}: {path} is a folder; expected a file's name")
 
 
 def find_project(start: Path | None = None) -> Path:
