@@ -2,7 +2,7 @@
 # than python3 (3.11 or newer), make and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint bench lock clean
+.PHONY: help setup demo up test check lint engines bench lock clean
 
 PYTHON := .venv/bin/python
 FAST := -m "not slow and not localstack"
@@ -14,7 +14,7 @@ PYTHON3 = $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	then command -v $$candidate; break; fi; done)
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## make .venv from the locked requirements; quick when nothing changed
 
@@ -37,6 +37,9 @@ lint: setup ## format, lint, types, imports, template
 	.venv/bin/lint-imports
 	.venv/bin/cfn-lint template.yaml
 
+engines: setup ## obtain DynamoDB Local and kinesis-mock into .engines (tests do it by themselves)
+	$(PYTHON) -m tests.engines
+
 bench: setup ## measure speed, memory and state size; results as JSON
 	$(PYTHON) tests/benchmarks/run.py
 
@@ -53,7 +56,7 @@ lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 
 clean: ## remove what these targets made, .venv included
 	rm -rf .venv .aws-sam build dist headrace.egg-info .mypy_cache .pytest_cache .ruff_cache
-	rm -rf .import_linter_cache .hypothesis tests/benchmarks/results
+	rm -rf .import_linter_cache .hypothesis .engines tests/benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two stamps: a change of pyproject.toml alone does not look at the locked packages again.
