@@ -2,7 +2,7 @@
 # than python3 (3.11 or newer), make and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint bench soak lock clean
+.PHONY: help setup demo up test check lint engines bench soak lock clean
 
 PYTHON := .venv/bin/python
 FAST := -m "not slow and not localstack"
@@ -14,7 +14,7 @@ PYTHON3 = $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	then command -v $$candidate; break; fi; done)
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## make .venv from the locked requirements; quick when nothing changed
 
@@ -36,6 +36,9 @@ lint: setup ## format, lint, types, imports, template
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/cfn-lint template.yaml
+
+engines: setup ## obtain DynamoDB Local and kinesis-mock into .engines (tests do it by themselves)
+	$(PYTHON) -m tests.engines
 
 bench: setup ## measure speed, memory and state size; results as JSON
 	$(PYTHON) tests/benchmarks/run.py

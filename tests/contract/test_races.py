@@ -5,9 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from headrace.adapters.capacity import Capacity, MeteredScores, MeteredStates
 from headrace.adapters.clock import SystemClock
@@ -15,6 +13,7 @@ from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.memory import MemoryQuarantine
 from headrace.local.faults import Faults, Injector
 from headrace.scoring import Scorer, StreamScorer
+from tests.aws import SCORES, STATES, dynamodb_client, empty_stores
 from tests.fakes import HOUR, NOON, make_bundle, payment, record
 
 if TYPE_CHECKING:
@@ -26,40 +25,23 @@ pytestmark = pytest.mark.slow
 
 
 class Tables:
-    """State and score tables on one engine."""
+    """Empty state and score tables on one engine."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        client = self.client()
-        for name, key in (("race-states", "entity"), ("race-scores", "id")):
-            if name in client.list_tables()["TableNames"]:
-                client.delete_table(TableName=name)
-            client.create_table(
-                TableName=name,
-                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
+        empty_stores(self.client())
 
     def client(self) -> Any:
-        return boto3.client(
-            "dynamodb",
-            endpoint_url=self._url,
-            region_name="eu-west-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 4, "mode": "standard"}),
-        )
+        return dynamodb_client(self._url)
 
     def stores(self, client: Any | None = None) -> tuple[DynamoStates, DynamoScores]:
         mine, clock = client or self.client(), SystemClock()
-        states = DynamoStates(mine, "race-states", clock)
-        return states, DynamoScores(mine, "race-scores", clock, 30)
+        return DynamoStates(mine, STATES, clock), DynamoScores(mine, SCORES, clock, 30)
 
 
 @pytest.fixture
-def tables(dynamodb_local_url: str) -> Tables:
-    return Tables(dynamodb_local_url)
+def tables(dynamodb_local: str) -> Tables:
+    return Tables(dynamodb_local)
 
 
 def own_events(writer: int) -> list[Record]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from headrace.adapters.clock import SystemClock
@@ -15,6 +13,7 @@ from headrace.errors import StreamUnavailable, TooLarge
 from headrace.local.moto_server import serve_moto
 from headrace.local.producer import MOST_RECORD_BYTES, put_records
 from headrace.local.records import ListedShard, ShardReader, ShardStart, list_shards
+from tests.aws import await_active, aws_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,15 +38,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def kinesis(engine: str, request: pytest.FixtureRequest) -> Any:
-    url = request.getfixturevalue("moto_url" if engine == "moto" else "kinesis_mock_url")
-    return boto3.client(
-        "kinesis",
-        endpoint_url=url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=Config(read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"}),
-    )
+    url = request.getfixturevalue("moto_url" if engine == "moto" else "kinesis_mock")
+    return aws_client("kinesis", url, retries={"total_max_attempts": 2, "mode": "standard"})
 
 
 @pytest.fixture
@@ -57,15 +49,6 @@ def stream(kinesis: Any, request: pytest.FixtureRequest) -> str:
     kinesis.create_stream(StreamName=name, ShardCount=1)
     await_active(kinesis, name)
     return name
-
-
-def await_active(kinesis: Any, name: str) -> None:
-    for _ in range(400):
-        told = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
-        if told["StreamStatus"] == "ACTIVE":
-            return
-        time.sleep(0.05)
-    pytest.fail(f"stream {name} did not get active")
 
 
 def reader(kinesis: Any, name: str, shard: str | None = None) -> ShardReader:

@@ -1,4 +1,7 @@
-"""One suite for every fulfilment of the stores: memory, DynamoDB on moto, and AWS's own engine."""
+"""One suite for every fulfilment of the stores: memory, and DynamoDB as moto and AWS play it.
+
+What the two get wrong about DynamoDB stands in test_dynamodb.py.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from headrace.adapters.clock import FixedClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
@@ -19,6 +20,7 @@ from headrace.imputation import Cause, Imputed
 from headrace.local.moto_server import serve_moto
 from headrace.ports import Segment, StateWrite, StoredState
 from headrace.scores import BatchScore, Rung, ScoreRecord
+from tests.aws import SCORES, STATES, aws_client, empty_table
 from tests.fakes import NOON, SECOND, FailingScores, FailingStates
 
 if TYPE_CHECKING:
@@ -27,43 +29,25 @@ if TYPE_CHECKING:
     from headrace.ports import ScoreStore, StateStore
 
 DAYS = 30
-CLIENTS = {"moto": "dynamodb", "dynamodb-local": "dynamodb_local"}
-KINDS = ["memory", "fake", "moto", "dynamodb-local"]
-
-
-def aws(service: str, endpoint: str, **config: Any) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name="eu-west-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=Config(**config),
-    )
+ENGINES = ["moto", pytest.param("dynamodb-local", marks=pytest.mark.slow)]
+KINDS = ["memory", "fake", *ENGINES]
 
 
 @pytest.fixture(scope="module")
-def dynamodb() -> Iterator[Any]:
+def moto() -> Iterator[str]:
     with serve_moto() as endpoint:
-        yield aws("dynamodb", endpoint, max_pool_connections=8)
+        yield endpoint
 
 
-@pytest.fixture(scope="module")
-def dynamodb_local(dynamodb_local_url: str) -> Any:
-    return aws("dynamodb", dynamodb_local_url, max_pool_connections=8)
+def engine(request: pytest.FixtureRequest) -> Any:
+    """A client of the engine that the test's parameter names."""
+    endpoint = request.getfixturevalue(request.param.replace("-", "_"))
+    return aws_client("dynamodb", endpoint, max_pool_connections=8)
 
 
-def table(client: Any, name: str, key: str) -> str:
-    """An empty table of this name."""
-    if name in client.list_tables()["TableNames"]:
-        client.delete_table(TableName=name)
-    client.create_table(
-        TableName=name,
-        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    return name
+@pytest.fixture(params=ENGINES)
+def dynamodb(request: pytest.FixtureRequest) -> Any:
+    return engine(request)
 
 
 @pytest.fixture(params=KINDS)
@@ -72,8 +56,8 @@ def states(request: pytest.FixtureRequest) -> StateStore:
         return MemoryStates()
     if request.param == "fake":
         return FailingStates()
-    client = request.getfixturevalue(CLIENTS[request.param])
-    return DynamoStates(client, table(client, "states", "entity"), FixedClock(NOON))
+    client = engine(request)
+    return DynamoStates(client, empty_table(client, STATES, "entity"), FixedClock(NOON))
 
 
 @pytest.fixture(params=KINDS)
@@ -82,8 +66,8 @@ def scores(request: pytest.FixtureRequest) -> ScoreStore:
         return MemoryScores()
     if request.param == "fake":
         return FailingScores()
-    client = request.getfixturevalue(CLIENTS[request.param])
-    return DynamoScores(client, table(client, "scores", "id"), FixedClock(NOON), DAYS)
+    client = engine(request)
+    return DynamoScores(client, empty_table(client, SCORES, "id"), FixedClock(NOON), DAYS)
 
 
 def write(
@@ -166,7 +150,7 @@ def test_scan_of_an_empty_store_ends_at_once(states: StateStore) -> None:
 
 
 def test_expiry_is_written_where_there_is_one(dynamodb: Any) -> None:
-    store = DynamoStates(dynamodb, table(dynamodb, "states", "entity"), FixedClock(NOON))
+    store = DynamoStates(dynamodb, empty_table(dynamodb, STATES, "entity"), FixedClock(NOON))
     store.write([write("card#1", expires=1_700_000_000), write("card#2")])
     items = {item["entity"]["S"]: item for item in dynamodb.scan(TableName="states")["Items"]}
     assert items["card#1"]["expires"] == {"N": "1700000000"}
@@ -277,7 +261,7 @@ def test_progress_comes_back_as_it_was_put(scores: ScoreStore) -> None:
 
 
 def test_scores_expire_after_their_retention(dynamodb: Any) -> None:
-    store = DynamoScores(dynamodb, table(dynamodb, "scores", "id"), FixedClock(NOON), DAYS)
+    store = DynamoScores(dynamodb, empty_table(dynamodb, SCORES, "id"), FixedClock(NOON), DAYS)
     store.put_new([score(1)])
     store.put_first([score(2)])
     store.put_batch([batch_score(1)])
@@ -297,7 +281,7 @@ def nowhere() -> Any:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return aws(
+    return aws_client(
         "dynamodb",
         f"http://127.0.0.1:{port}",
         connect_timeout=0.2,
