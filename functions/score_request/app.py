@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from headrace import bootstrap
 from headrace.adapters.api import answer, answer_batch, parse_batch, problem, problem_of
 from headrace.adapters.telemetry import logger
-from headrace.errors import HeadraceError, Misconfigured
+from headrace.errors import EventRejected, Fault, HeadraceError, Misconfigured
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -23,9 +23,9 @@ app = APIGatewayRestResolver()
 @app.post("/scores")
 def score() -> Response[str]:
     """Score one event; with ``?record=true`` it goes onto the stream too."""
-    scorer, body = bootstrap.request_scorer(), _body()
+    scorer, body, record = bootstrap.request_scorer(), _body(), _wants_record()
     found = scorer.score(body)
-    if app.current_event.get_query_string_value("record") == "true":
+    if record:
         return answer(found, recorded=scorer.record(body))
     return answer(found)
 
@@ -33,6 +33,9 @@ def score() -> Response[str]:
 @app.post("/scores/batch")
 def score_batch() -> Response[str]:
     """Score up to 100 events, each by itself."""
+    if _wants_record():
+        message = "record: got true; expected no batch, since events are recorded one by one"
+        raise EventRejected([Fault("out_of_bounds", "record", message)])
     return answer_batch(bootstrap.request_scorer().score_many(parse_batch(_body())))
 
 
@@ -74,6 +77,14 @@ def refuse(error: HeadraceError) -> Response[str]:
     if isinstance(error, Misconfigured):
         logger.exception("misconfigured")
     return problem_of(error)
+
+
+def _wants_record() -> bool:
+    value = app.current_event.get_query_string_value("record") or "false"
+    if value.lower() not in ("true", "false"):
+        message = f"record: got {value[:20]!r}; expected true or false"
+        raise EventRejected([Fault("wrong_type", "record", message)])
+    return value.lower() == "true"
 
 
 def _body() -> bytes:

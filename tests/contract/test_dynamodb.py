@@ -14,6 +14,7 @@ from headrace.adapters.aws import error_code
 from headrace.adapters.clock import FixedClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.errors import StoreUnavailable
+from headrace.events import shown_key
 from headrace.local.moto_server import serve_moto
 from headrace.ports import StateWrite
 from tests.aws import (
@@ -278,7 +279,7 @@ def test_state_of_400_kb_is_written_and_one_byte_more_fails_alone(dynamodb_local
         ]
     )
     assert outcome.lost == frozenset()
-    reason = "state of card#2 could not be written: ValidationException"
+    reason = f"state of {shown_key('card#2')} could not be written: ValidationException"
     assert outcome.failed == {"card#2": reason}
     found = store.read(["card#1", "card#2", "card#3"])
     assert {key: len(item.data) for key, item in found.items()} == {

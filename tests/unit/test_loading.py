@@ -149,7 +149,11 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("delay-excludes", with_view(delay=days(1), include_current=False),
      "a delayed window never holds the current event; drop include_current"),
     ("where", with_view(where="amount > 1"), "where is 'amount > 1'; expected a function"),
-    ("head", with_view(head=0), "head is 0; expected 1 or more events"),
+    ("head", with_view(head=0), "head is 0; expected 1 to 4,096 events"),
+    ("large-head", with_view(head=50_000), "head is 50000; expected 1 to 4,096 events"),
+    ("one-of", with_source(fields={**payments.fields, "x": Text(one_of=["a"])}),  # type: ignore[arg-type]
+     "one_of is ['a']; expected a tuple of texts"),
+    ("nothing-typed", {"imputation": None}, "expected the types that headrace.definition declares"),
     ("no-inputs", {"inputs": []}, "inputs: empty; expected the names of the model's inputs"),
     ("unknown-input", {"inputs": ["amuont"]}, "inputs: 'amuont' is unknown; expected one of"),
     ("text-input", {"inputs": ["note"]}, "inputs: 'note' is unknown; expected one of"),

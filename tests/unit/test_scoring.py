@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -553,7 +554,9 @@ def test_state_expires_after_its_longest_window_and_lateness() -> None:
     lab.stream.score(records([payment(1)]))
     codec = lab.scorer.codec
     state = codec.decode("card#1", *lab.states.items["card#1"])
-    assert codec.expires(state) == (NOON + DAY + 2 * HOUR) // SECOND + 1
+    assert codec.expires(state) == (NOON + 2 * DAY) // SECOND + 1  # batch_valid_for is longer
+    brief = Lab(make_definition(batch_valid_for=hours(1), fresh_for=hours(1)))
+    assert brief.scorer.codec.expires(state) == (NOON + DAY + 2 * HOUR) // SECOND + 1
 
 
 def test_versions_count_the_writes_of_an_entity() -> None:
@@ -607,3 +610,50 @@ def test_a_failure_counts_before_the_end_of_time() -> None:
     lab, found = Lab(states=states), records([payment(n) for n in range(PORTION + 1)])
     outcome = lab.stream.score(found, lambda: False)
     assert (outcome.failed, outcome.deferred) == (found[0].sequence, 0)
+
+
+# What a user's own code and a producer's zone may do
+
+
+def test_time_features_do_not_depend_on_the_zone_of_the_producer() -> None:
+    instant = "2025-05-01T{}"
+    sent = [payment("z", paid_at=instant.format("17:30:00Z")),
+            payment("o", paid_at=instant.format("23:00:00+05:30"))]  # fmt: skip
+    lab = Lab()
+    assert lab.stream.score(records(sent, NOON + 8 * HOUR)).failed is None
+    found = {key: each.features["is_evening"] for key, each in lab.scores.records.items()}
+    assert found == {"z": 0.0, "o": 0.0}
+
+
+def raises(event: Any, features: Any) -> float:
+    if event.amount > 50:
+        msg = "a rare branch"
+        raise RuntimeError(msg)
+    return 1.0
+
+
+def test_whatever_a_request_feature_raises_is_a_missing_value() -> None:
+    definition = make_definition(
+        request_features=[raises], inputs=["amount", "raises"], imputation={}
+    )
+    lab = Lab(definition)
+    outcome = lab.stream.score(records([payment(1), payment(2, amount=60.0)]))
+    assert (outcome.scored, outcome.failed) == (2, None)
+    assert set(lab.scores.records["2"].imputed) >= {"raises"}
+    assert "raises" not in lab.scores.records["1"].imputed
+
+
+def test_a_hop_view_counts_an_event_that_comes_again_once_though_it_is_in_a_tile() -> None:
+    views = [replace(view, hop=hours(1), head=10) if view.name == "card" else view
+             for view in make_definition().views]  # fmt: skip
+    once, again = (Lab(make_definition(views=views), scores=FailingScores()) for _ in range(2))
+    batch = records([payment(n, NOON - 10 * SECOND * (500 - n)) for n in range(500)])
+    assert once.stream.score(batch).failed is None
+    again.scores.puts.fail()
+    assert again.stream.score(batch).failed is not None
+    assert again.stream.score(batch).late == 0
+    counts = [{key: each.features["card_count_1d"] for key, each in lab.scores.records.items()}
+              for lab in (once, again)]  # fmt: skip
+    assert max(counts[1].values()) <= 500  # what the tile took in since shows; none counts twice
+    assert counts[1]["499"] == counts[0]["499"]
+    assert not any(each.late for each in again.scores.records.values())

@@ -123,8 +123,8 @@ def test_views_that_did_not_change_keep_their_bytes() -> None:
 
 def test_bytes_that_are_no_state_are_refused() -> None:
     codec = StateCodec(own.definition_of(own.view_of(own.source_of())))
-    for data in (b"", b"{}", b"\x95\x02\x00\xa0\x00\x80"):
-        with pytest.raises(StateError, match="card#1"):
+    for data in (b"", b"{}", b"\x97\x02\x00\xa0\x00\xc4\x00\xc4\x00\x80"):
+        with pytest.raises(StateError, match="state of card "):
             codec.decode(own.KEY, 1, data)
 
 

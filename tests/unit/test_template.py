@@ -53,6 +53,16 @@ def alarmed(metric: str, **dimensions: Any) -> bool:
     )
 
 
+def test_stream_that_stops_without_raising_is_alarmed() -> None:
+    """A dependency that fails is reported as a failed item: Lambda's own Errors stay at 0."""
+    assert alarmed("FailedBatches", service="headrace")
+
+
+def test_quarantine_may_be_written_by_the_stream() -> None:
+    may = [s for s in statements("ScoreStreamFunction") if s["Sid"] == "Quarantine"]
+    assert [as_list(each["Action"]) for each in may] == [["s3:PutObject"]]
+
+
 def test_template_has_the_three_functions() -> None:
     assert {properties["CodeUri"] for properties in FUNCTIONS.values()} == {
         f"functions/score_{name}/" for name in ("stream", "request", "batch")
@@ -92,15 +102,12 @@ def test_functions_may_do_what_they_call_and_no_more() -> None:
             "dynamodb:PutItem StateTable",
         ],
         "ScoreRequestFunction": [
-            "dynamodb:BatchGetItem ScoreTable",
             "dynamodb:BatchGetItem StateTable",
             "dynamodb:GetItem ScoreTable",
             "dynamodb:UpdateItem ScoreTable",
             "kinesis:PutRecord EventStream",
-            "kinesis:PutRecords EventStream",
         ],
         "ScoreBatchFunction": [
-            "dynamodb:BatchGetItem ScoreTable",
             "dynamodb:GetItem ScoreTable",
             "dynamodb:PutItem ScoreTable",
             "dynamodb:Scan StateTable",

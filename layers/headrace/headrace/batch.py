@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headrace.errors import StateError
 from headrace.events import microseconds, us_to_text
 from headrace.feature_row import EntityPart
 from headrace.ports import Segment
@@ -37,6 +38,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         entities: Entities met.
         scored: Batch scores written.
         fresh: Entities passed over because their real-time score is fresh.
+        unreadable: Entities passed over because their state cannot be read.
         replaced: Former batch scores that were replaced.
         read: Of those, how many had ever been read.
     """
@@ -48,6 +50,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     entities: int = 0
     scored: int = 0
     fresh: int = 0
+    unreadable: int = 0
     replaced: int = 0
     read: int = 0
 
@@ -101,7 +104,7 @@ class BatchScorer:
     def _page(self, progress: Progress, as_of: int) -> Progress:
         segment = Segment(progress.segment, SEGMENTS)
         page = self._states.scan(self._entity, segment, progress.cursor)
-        scores = self._score(page.items, as_of)
+        scores, unreadable = self._score(page.items, as_of)
         replaced = self._scores.put_batch(scores)
         ended = page.cursor is None
         return msgspec.structs.replace(
@@ -110,27 +113,33 @@ class BatchScorer:
             cursor=page.cursor,
             entities=progress.entities + len(page.items),
             scored=progress.scored + len(scores),
-            fresh=progress.fresh + len(page.items) - len(scores),
+            fresh=progress.fresh + len(page.items) - len(scores) - unreadable,
+            unreadable=progress.unreadable + unreadable,
             replaced=progress.replaced + replaced.scores,
             read=progress.read + replaced.read,
         )
 
-    def _score(self, items: Sequence[ScannedState], as_of: int) -> list[BatchScore]:
+    def _score(self, items: Sequence[ScannedState], as_of: int) -> tuple[list[BatchScore], int]:
+        """Scores of those that need one, and how many states cannot be read."""
         scorer, codec = self._scorer, self._scorer.codec
         fresh_from = as_of - microseconds(scorer.definition.fresh_for)
-        found = []
+        found, unreadable = [], 0
         for item in items:
-            state = codec.decode(item.key, item.version, item.data)
-            if state.last_id and state.last_time >= fresh_from:
-                continue
             part = EntityPart()
-            for fold in codec.folds[self._entity]:
-                part.add(fold.look(codec.view(state, fold), as_of))
+            try:
+                state = codec.decode(item.key, item.version, item.data)
+                if state.last_id and state.last_time >= fresh_from:
+                    continue
+                for fold in codec.folds[self._entity]:
+                    part.add(fold.look(codec.view(state, fold), as_of))
+            except StateError:
+                unreadable += 1
+                continue
             found.append((item.key, part, scorer.assembler.of_entity(self._entity, part)))
         rows = [scorer.assembler.input_row(row) for _, _, row in found]
         expires = as_of + microseconds(scorer.definition.batch_valid_for)
         manifest = scorer.bundle.manifest
-        return [
+        scores = [
             BatchScore(
                 entity=self._entity,
                 entity_id=key.partition("#")[2],
@@ -145,3 +154,4 @@ class BatchScorer:
             )
             for (key, part, row), score in zip(found, scorer.bundle.model.score(rows), strict=True)
         ]
+        return scores, unreadable

@@ -122,6 +122,12 @@ def entity_key(entity: str, entity_id: int | str) -> str:
     return f"{entity}#{entity_id}"
 
 
+def shown_key(key: str) -> str:
+    """An item's key for messages, which end in logs: the entity, and a digest of its id."""
+    entity, _, entity_id = key.partition("#")
+    return f"{entity} {blake2b(entity_id.encode(), digest_size=4).hexdigest()}"
+
+
 class EventDecoder:
     """Decodes events of one definition; the types are made from it once."""
 
@@ -195,10 +201,13 @@ class _Typed:
         self._entities = [(name, entity.name) for name, entity in source.entities.items()]
 
     def event(self, fields: Any, arrival: int, unknown: tuple[str, ...]) -> Event:
-        time = (getattr(fields, self.source.time) - _EPOCH) // _MICROSECOND
+        at = getattr(fields, self.source.time)
+        time = (at - _EPOCH) // _MICROSECOND
         event_id = str(getattr(fields, self.source.id))
         if not self._earliest <= time <= arrival + self._ahead:
             raise EventRejected([self._absurd(f"event {event_id!r}", time, arrival)])
+        if at.utcoffset():  # functions of the event see one time, whatever its producer's zone
+            fields = msgspec.structs.replace(fields, **{self.source.time: at.astimezone(UTC)})
         keys = {entity: f"{entity}#{getattr(fields, name)}" for name, entity in self._entities}
         digest = id_digest(self.source.name, event_id)
         late = arrival - time > self._lateness

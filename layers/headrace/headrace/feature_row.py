@@ -143,6 +143,6 @@ def _call(
     try:
         value = function(fields, found)
         number = None if value is None else float(value)
-    except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError):
+    except Exception:  # noqa: BLE001 - the user's own code: whatever it raises, no batch may stop
         return None
     return number if number is not None and abs(number) < float("inf") else None

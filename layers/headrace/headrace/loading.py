@@ -56,7 +56,11 @@ def checked(definition: object) -> Definition:
         got = type(definition).__name__
         msg = f"variable `definition`: got {got}; expected `definition = Definition(...)`"
         raise DefinitionError([msg])
-    found = list(mistakes(definition))
+    try:
+        found = list(mistakes(definition))
+    except Exception as error:  # what the checks themselves stumble over is of a wrong type
+        msg = f"definition: {error!r}; expected the types that headrace.definition declares"
+        raise DefinitionError([msg]) from error
     if found:
         raise DefinitionError(found)
     return definition

@@ -40,7 +40,7 @@ from headrace.definition import (
     View,
     window_label,
 )
-from headrace.sizes import MAX_TILES, MAX_TILES_BYTES, tile_bytes_of
+from headrace.sizes import MAX_HEAD, MAX_HOP_BYTES, MAX_TILES, hop_bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -192,6 +192,8 @@ def _field_mistakes(place: str, kind: object) -> Iterator[str]:
     elif isinstance(kind, Number) and kind.at_least is not None and kind.at_most is not None:
         if kind.at_least > kind.at_most:
             yield f"{place}: at_least {kind.at_least} is above at_most {kind.at_most}; swap them"
+    elif isinstance(kind, Text) and not isinstance(kind.one_of, tuple):
+        yield f"{place}: one_of is {kind.one_of!r}; expected a tuple of texts, such as ('a', 'b')"
     elif isinstance(kind, Text) and kind.max_length < 1:
         yield f"{place}: max_length is {kind.max_length}; expected 1 or more"
 
@@ -243,8 +245,8 @@ def _window_mistakes(place: str, view: View) -> Iterator[str]:
         yield f"{place}: a delayed window never holds the current event; drop include_current"
     if view.where is not None and not isinstance(view.where, FunctionType):
         yield f"{place}: where is {view.where!r}; expected a function of the event"
-    if view.head < 1:
-        yield f"{place}: head is {view.head}; expected 1 or more events"
+    if not 1 <= view.head <= MAX_HEAD:
+        yield f"{place}: head is {view.head}; expected 1 to {MAX_HEAD:,} events"
     if view.hop is not None:
         yield from _hop_mistakes(place, view, view.hop)
 
@@ -261,13 +263,12 @@ def _size_mistakes(definition: Definition) -> Iterator[str]:
     sizes = Counter({view.entity.name: 0 for view in definition.views})
     for view in definition.views:
         if view.hop and view.hop >= _SECOND:
-            tiles = view.retention / view.hop + 2
-            sizes[view.entity.name] += int(tiles * (9 + sum(map(tile_bytes_of, view.aggregates))))
+            sizes[view.entity.name] += hop_bytes_of(view)
     for name, size in sizes.items():
-        if size > MAX_TILES_BYTES:
+        if size > MAX_HOP_BYTES:
             yield (
-                f"views of {name!r}: tiles of {size:,} bytes; expected at most "
-                f"{MAX_TILES_BYTES:,}: choose longer hops or fewer aggregates"
+                f"views of {name!r}: tiles and heads of {size:,} bytes; expected at most "
+                f"{MAX_HOP_BYTES:,}: choose longer hops, smaller heads or fewer aggregates"
             )
 
 

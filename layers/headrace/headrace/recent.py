@@ -13,6 +13,9 @@ DIGEST_BYTES = 6
 MOST = 512
 """Events that are remembered; a little more than a batch."""
 
+MOST_OF_A_BATCH = 4_096
+"""The same, after a batch that brings one entity more than that."""
+
 SECONDS = 3_600
 """For how long, in arrival time, after the batch that brought them."""
 
@@ -55,7 +58,8 @@ class Recent:
         if not arrivals:
             return
         oldest = max(arrivals) - SECONDS
-        keep = max(0, len(arrivals) - MOST)
+        most = MOST if len(arrivals) - self._before <= MOST else MOST_OF_A_BATCH
+        keep = max(0, len(arrivals) - most)
         while keep < self._before and arrivals[keep] < oldest:
             keep += 1
         if keep:

@@ -34,7 +34,7 @@ PORTION = 500
 OUT_OF_TIME = "out of time"
 """Why a batch that went well was not finished."""
 
-_FIRST_WAIT_SECONDS = 0.02
+_FIRST_WAIT_SECONDS = 0.05
 _MICROSECONDS_PER_SECOND = 1_000_000
 
 

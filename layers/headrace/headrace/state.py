@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.errors import StateError
+from headrace.events import microseconds, shown_key
 from headrace.recent import Recent
 from headrace.rows import MICROSECONDS, SECONDS, Column, Rows, Ticks
+from headrace.sizes import MAX_BYTES, MAX_ROWS_BYTES, hop_bytes_of
 from headrace.view_state import ViewState
 from headrace.windows import ViewFold
 
@@ -98,14 +100,15 @@ class StateCodec:
     """Packs and unpacks the states of one definition's entities."""
 
     def __init__(self, definition: Definition) -> None:
-        shares = Counter(view.entity.name for view in definition.views)
+        shares = _shares(definition)
         folds = [ViewFold(view, shares[view.entity.name]) for view in definition.views]
         names = {view.entity.name for view in definition.views}
         names |= {entity.name for entity in definition.scored.entities.values()}
         self.folds: dict[str, list[ViewFold]] = {
             name: [fold for fold in folds if fold.view.entity.name == name] for name in names
         }
-        self._retention = {name: _retention(found) for name, found in self.folds.items()}
+        least = microseconds(max(definition.fresh_for, definition.batch_valid_for))
+        self._retention = {name: _retention(found, least) for name, found in self.folds.items()}
         self._layouts = {fold.view.name: (fold.layout, fold.tile_layout) for fold in folds}
 
     def empty(self, key: str) -> EntityState:
@@ -121,10 +124,12 @@ class StateCodec:
         try:
             stored = _decode_entity(data)
         except msgspec.DecodeError as error:
-            msg = f"state of {key}: {error}; expected what Headrace wrote"
+            msg = f"state of {shown_key(key)}: {error}; expected what Headrace wrote"
             raise StateError(msg) from error
         if stored.format != FORMAT:
-            msg = f"state of {key}: format is {stored.format}; this version reads {FORMAT}"
+            msg = (
+                f"state of {shown_key(key)}: format is {stored.format}; this version reads {FORMAT}"
+            )
             raise StateError(msg)
         return EntityState(key, version, stored)
 
@@ -144,9 +149,11 @@ class StateCodec:
 
     def encode(self, state: EntityState) -> bytes:
         """Pack a state; views that did not change keep their bytes."""
-        views = dict(state.packed)
+        views = {}  # of the definition: one that has gone or was renamed leaves with the next write
         for fold in self.folds[state.entity]:
             name = fold.view.name
+            if name in state.packed:
+                views[name] = state.packed[name]
             if name in state.changed:
                 view = state.views[name]
                 layout = self._layouts[name][bool(view.tiles or view.base)]
@@ -176,8 +183,8 @@ class StateCodec:
         packed = _decode_view(data)
         if packed.layout != self._layouts[name][bool(packed.tiles or packed.lifetime)]:
             msg = (
-                f"state of {key}: view {name!r} was written with other fields, hop or source; "
-                "give the changed view a new name, or rebuild state with `headrace replay`"
+                f"state of {shown_key(key)}: view {name!r} was written with other fields, hop or "
+                "source; give the changed view a new name, or rebuild state with `headrace replay`"
             )
             raise StateError(msg)
         columns = [Column(code, scale, _array(code, part)) for code, scale, part in packed.columns]
@@ -186,11 +193,24 @@ class StateCodec:
         return ViewState(rows, packed.hop, packed.horizon, dict(packed.tiles), packed.lifetime)
 
 
-def _retention(folds: Sequence[ViewFold]) -> int | None:
-    """How long the views need anything, microseconds; None for ever."""
+def _shares(definition: Definition) -> dict[str, float]:
+    """Entity -> into how many parts its exact views divide ``MAX_ROWS_BYTES``."""
+    exact = Counter(view.entity.name for view in definition.views if view.hop is None)
+    taken = Counter({name: 0 for name in exact})
+    for view in definition.views:
+        if view.hop is not None:
+            taken[view.entity.name] += hop_bytes_of(view)
+    return {
+        name: max(1, exact[name]) * MAX_ROWS_BYTES / min(MAX_ROWS_BYTES, MAX_BYTES - hops)
+        for name, hops in taken.items()
+    }
+
+
+def _retention(folds: Sequence[ViewFold], least: int) -> int | None:
+    """How long views, look-ups or batch runs need anything, microseconds; None for ever."""
     if any(fold.lifetime for fold in folds):
         return None
-    return max((fold.retention for fold in folds), default=None)
+    return max(least, *(fold.retention for fold in folds)) if folds else least
 
 
 def _packed(layout: bytes, view: ViewState) -> _PackedView:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 from headrace.definition import LIFETIME, View
 from headrace.events import Event, microseconds
 from headrace.rows import ABSENT_HASH, Rows
-from headrace.sizes import MAX_ROWS_BYTES, OVERFLOW_TILES, OVERFLOW_TILES_BYTES, tile_bytes_of
+from headrace.sizes import (
+    HEAD_SLACK,
+    MAX_ROWS_BYTES,
+    OVERFLOW_TILES,
+    OVERFLOW_TILES_BYTES,
+    row_bytes_of,
+    tile_bytes_of,
+)
 from headrace.view_reader import ViewReader
 from headrace.view_state import NEVER, Folded, Step, ViewState
 
@@ -26,7 +33,6 @@ DELIVERED_AGAIN_US = 3_600_000_000
 """How much older than its last record the first one of a batch may be: until the batch is
 acknowledged it can come again, and then needs the rows that it needed before."""
 
-_SLACK = 1.25
 _FEW = 1_000  # rows that are never too large
 _SECOND_US = 1_000_000
 _MINUTE_US = 60_000_000
@@ -35,9 +41,11 @@ _MINUTE_US = 60_000_000
 class ViewFold:
     """A view made ready to fold events and give features."""
 
-    def __init__(self, view: View, share: int = 1) -> None:
-        """Make a view ready that shares its entity's item with ``share - 1`` others."""
+    def __init__(self, view: View, share: float = 1) -> None:
+        """Make a view ready whose rows may take that part of ``MAX_ROWS_BYTES``."""
         self._share = share
+        half = MAX_ROWS_BYTES / share / 2
+        self._head = view.head if view.hop else min(view.head, int(half / row_bytes_of(view)) + 1)
         self.view = view
         self.features = view.features
         self.reader = ViewReader(view)
@@ -113,7 +121,7 @@ class ViewFold:
             return True
         try:
             return bool(self.view.where(event.fields))
-        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError):
+        except Exception:  # noqa: BLE001 - the user's own code: whatever it raises, no batch may stop
             return False
 
     def insert(self, rows: Rows, event: Event) -> None:
@@ -140,21 +148,21 @@ class ViewFold:
     def _keep_within(self, state: ViewState) -> None:
         """Bound the rows; at the newest instant all stay, so that no event at it is late."""
         if state.hop:
-            if len(state.rows) > self.view.head * _SLACK:
-                self._spill_to(state, self.view.head)
+            if len(state.rows) > self._head * HEAD_SLACK:
+                self._spill_to(state, self._head)
         elif len(state.rows) > _FEW and self._too_large(state.rows):
             state.hop = self._hop_of_overflow()
-            self._spill_to(state, self.view.head)
+            self._spill_to(state, self._head)
 
     def _too_large(self, rows: Rows) -> bool:
-        return len(rows) * rows.row_bytes > MAX_ROWS_BYTES // self._share
+        return len(rows) * rows.row_bytes > MAX_ROWS_BYTES / self._share
 
     def _hop_of_overflow(self) -> int:
         """As fine as the longest window deserves, as coarse as the item's size demands."""
         finite = [window for window in self.view.windows if window != LIFETIME]
         longest = microseconds(max(finite)) if finite else self.retention
         tile_bytes = sum(tile_bytes_of(each) for each in self.view.aggregates)
-        finest = self.retention * tile_bytes * self._share // OVERFLOW_TILES_BYTES
+        finest = int(self.retention * tile_bytes * self._share / OVERFLOW_TILES_BYTES)
         return max(longest // OVERFLOW_TILES, finest, _SECOND_US)
 
     def _spill_to(self, state: ViewState, head: int) -> None:

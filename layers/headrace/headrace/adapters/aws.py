@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 AWS_ERRORS = (BotoCoreError, ClientError)
 PARALLEL_CALLS = 8
 _CONFIG = Config(
-    connect_timeout=2,
-    read_timeout=5,
-    retries={"total_max_attempts": 4, "mode": "standard"},
+    connect_timeout=1,
+    read_timeout=3,  # three attempts end before the request function's 15 seconds do
+    retries={"total_max_attempts": 3, "mode": "standard"},
     max_pool_connections=PARALLEL_CALLS,
 )
 

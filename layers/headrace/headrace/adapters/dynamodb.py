@@ -14,6 +14,7 @@ import msgspec
 
 from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
 from headrace.errors import StoreUnavailable
+from headrace.events import shown_key
 from headrace.ports import Replaced, ScannedState, ScanPage, StoredState, WriteOutcome
 from headrace.scores import BATCH_PREFIX, EVENT_PREFIX, PROGRESS_ID, BatchScore, ScoreRecord
 
@@ -51,7 +52,7 @@ class DynamoStates:
         found = dict(zip((w.key for w in writes), in_parallel(self._put, writes), strict=True))
         lost = frozenset(key for key, code in found.items() if code == _LOST)
         failed = {
-            key: f"state of {key} could not be written: {code}"
+            key: f"state of {shown_key(key)} could not be written: {code}"
             for key, code in found.items()
             if code and key not in lost
         }

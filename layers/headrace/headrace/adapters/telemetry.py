@@ -48,6 +48,7 @@ def note_outcome(outcome: Outcome) -> None:
 def note_run(progress: Progress) -> None:
     """Metrics and one log line for an invocation of the batch path."""
     metrics.add_metric("BatchScored", MetricUnit.Count, progress.scored)
+    metrics.add_metric("BatchUnreadable", MetricUnit.Count, progress.unreadable)
     metrics.add_metric("BatchReplaced", MetricUnit.Count, progress.replaced)
     metrics.add_metric("BatchRead", MetricUnit.Count, progress.read)
     logger.info("run", extra={"complete": progress.complete, "scored": progress.scored,

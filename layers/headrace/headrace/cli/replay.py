@@ -59,7 +59,8 @@ def replay(
         Via, typer.Option(help="`memory` for volume, `kinesis` through local AWS.")
     ] = Via.MEMORY,
     definition: Annotated[
-        Path | None, typer.Option(help="Definition file; a bundle beside it scores.")
+        Path | None,
+        typer.Option(help="Definition file; beside a definition.py, a bundle scores."),
     ] = None,
     state_out: Annotated[
         Path | None, typer.Option(help="Parquet file for every entity's features at the end.")
@@ -111,6 +112,8 @@ def replay(
         how = Conditions(untidy, batch_size or CHUNK, capacity)
         if (faults or resume) and via is Via.MEMORY:
             fail("--faults and --resume need --via kinesis: memory has no AWS")
+        if via is Via.KINESIS and (path.name != "definition.py" or not _has_bundle(path)):
+            fail("--via kinesis needs a file named definition.py with a bundle beside it")
         if capacity and via is Via.KINESIS:
             fail("--capacity needs --via memory; batches cost the same on both")
         window = Window(
@@ -125,11 +128,15 @@ def replay(
         found.scores.write_parquet(out_file)
         if state_out is not None:
             state_rows(scorer, found.states, found.newest).write_parquet(state_out)
+    for refused in {each.faults[0].reason: each for each in found.quarantined}.values():
+        err.print(f"Refused: {refused.faults[0].message}", markup=False, highlight=False)
     used = how.capacity.per_event(len(found.scores)) if capacity else {}
     if json:
         print_json({"out": str(out_file), **found.counts, **used})
     else:
         _show(found, out_file, used)
+    if found.counts["failed"]:
+        fail(f"{found.counts['failed']:,} records were given up; their batches failed every retry")
 
 
 def _through_stream(
@@ -149,8 +156,12 @@ def _through_stream(
         )
 
 
+def _has_bundle(path: Path) -> bool:
+    return (path.parent / "bundle" / MANIFEST).is_file()
+
+
 def _scorer(path: Path) -> Scorer:
-    if (path.parent / "bundle" / MANIFEST).is_file() and path.name == "definition.py":
+    if _has_bundle(path) and path.name == "definition.py":
         return Scorer(load_bundle(path.parent))
     err.print(f"No bundle beside {path.name}: features only, scores stay empty.")
     return feature_scorer(load_definition(path))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 
+_LONGEST_KEY = 256
+
 
 def send(
     file: Annotated[Path, typer.Argument(help="JSON lines (one event a line), or Parquet.")],
@@ -88,6 +90,7 @@ def _key(line: bytes, definition: Definition) -> str:
         name for name, each in definition.scored.entities.items() if each == definition.batch_entity
     )
     try:
-        return str(msgspec.json.decode(line)[field])
+        key = str(msgspec.json.decode(line)[field])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
         return "unknown"
+    return key if 1 <= len(key) <= _LONGEST_KEY else "unknown"  # Kinesis takes no others

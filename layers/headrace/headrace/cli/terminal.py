@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace.errors import HeadraceError
@@ -35,7 +36,7 @@ Endpoint = Annotated[
 
 def fail(message: str) -> NoReturn:
     """Say what went wrong and leave with exit code 1."""
-    err.print(f"[bold red]Error:[/] {message}", highlight=False)
+    err.print("[bold red]Error:[/]", escape(message), highlight=False)
     raise typer.Exit(1)
 
 
