@@ -15,7 +15,7 @@ from headrace.adapters.clock import FixedClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.memory import MemoryScores, MemoryStates
 from headrace.errors import StoreUnavailable
-from headrace.events import us_to_text
+from headrace.events import shown_key, us_to_text
 from headrace.imputation import Cause, Imputed
 from headrace.local.moto_server import serve_moto
 from headrace.ports import Segment, StateWrite, StoredState
@@ -325,7 +325,8 @@ def test_writes_out_of_reach_fail_one_by_one_and_do_not_raise(nowhere: Any) -> N
     outcome = DynamoStates(nowhere, "states", FixedClock(NOON)).write([write("a#1"), write("a#2")])
     assert outcome.lost == frozenset()
     assert set(outcome.failed) == {"a#1", "a#2"}
-    assert "state of a#1 could not be written: EndpointConnectionError" in outcome.failed["a#1"]
+    shown = f"state of {shown_key('a#1')} could not be written: EndpointConnectionError"
+    assert shown in outcome.failed["a#1"]
 
 
 def test_table_that_is_not_there_is_unavailable(dynamodb: Any) -> None:

@@ -123,7 +123,7 @@ REFUSED: list[tuple[str, bytes | dict[str, Any], str, str, list[str]]] = [
     ("null-id", payment(1, card_id=None), "missing", "card_id", ["event 1", "1 to 256"]),
     ("no-time", without(payment(1), "paid_at"), "missing", "paid_at", ["UTC offset"]),
     ("no-required", without(payment(1), "items"), "missing", "items", ["a number"]),
-    ("float-id", payment(1, card_id=1.5), "wrong_type", "card_id", ["1.5", "integer or text"]),
+    ("float-id", payment(1, card_id=1.5), "wrong_type", "card_id", ["1.5", "integer of 64 bits"]),
     ("true-id", payment(1, card_id=True), "wrong_type", "card_id", ["True"]),
     ("text-number", payment(1, amount="10"), "wrong_type", "amount", ["'10'", "a number"]),
     ("true-number", payment(1, amount=True), "wrong_type", "amount", ["True", "a number"]),
@@ -277,3 +277,13 @@ def test_times_survive_text_and_back(us: int) -> None:
     at = datetime.fromisoformat(us_to_text(us))
     assert iso(us) == at.isoformat()
     assert us_to_text(us).endswith("Z")
+
+
+@pytest.mark.parametrize("digits", [19, 20, 400, 3_000, 5_000])
+@pytest.mark.parametrize("field", ["payment_id", "card_id"])
+def test_an_integer_id_that_no_store_could_hold_is_refused(field: str, digits: int) -> None:
+    data = encoded(payment(1) | {field: "long"}).replace(b'"long"', b"9" * digits)
+    with pytest.raises(EventRejected) as refused:
+        DECODER.decode(data, NOON)
+    assert refused.value.faults[0].reason in {"out_of_bounds", "not_json", "wrong_type"}
+    assert len(refused.value.faults[0].message) < 300

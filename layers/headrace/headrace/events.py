@@ -39,7 +39,10 @@ REASONS = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-Id = int | Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+Id = (
+    Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    | Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+)
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -263,7 +266,7 @@ class _Typed:
             return "ISO 8601 with a UTC offset, such as '2024-05-01T12:00:00Z'"
         if name in self.source.fields:
             return _description(self.source.fields[name])
-        return f"an integer or text of 1 to {MAX_ID_LENGTH} characters"
+        return f"an integer of 64 bits or text of 1 to {MAX_ID_LENGTH} characters"
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:
