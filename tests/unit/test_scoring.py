@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.adapters.clock import FixedClock
-from headrace.definition import Number, Source, View, hours
+from headrace.definition import Count, Max, Number, Source, View, hours
 from headrace.ports import StoredState
 from headrace.scores import Rung
 from headrace.scoring import MAX_ATTEMPTS, OUT_OF_TIME, PORTION
@@ -32,12 +32,15 @@ from tests.fakes import (
     payments,
     record,
     records,
+    risk,
     shop,
     spending,
+    spread,
+    traffic,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.events import Record
     from headrace.scores import ScoreRecord
@@ -333,6 +336,33 @@ def test_one_entity_that_cannot_be_written_holds_up_only_what_touches_it() -> No
     assert (outcome.failed, outcome.failed_number) == ("1", 1)
     assert set(lab.scores.records) == {"1", "3", "5"}
     assert (outcome.scored, outcome.folded) == (3, 3)
+
+
+def of_another_layout(lab: Lab) -> bytes:
+    """A shop's state as a definition wrote it whose view had another aggregate."""
+    other = replace(traffic, aggregates=[Count(), Max("items")])
+    before = Lab(
+        make_definition(views=[spending, spread, other, risk], inputs=["amount", "discount"])
+    )
+    before.stream.score(records([payment(0, shop_id=7)]))
+    return bytes(before.states.items["shop#7"].data)
+
+
+@pytest.mark.parametrize("data", [lambda _: b"scrambled", of_another_layout])
+def test_state_that_cannot_be_read_holds_up_only_what_touches_it(
+    data: Callable[[Lab], bytes],
+) -> None:
+    lab = Lab()
+    lab.states.items["shop#7"] = StoredState(1, data(lab))
+    batch = records([payment(1), payment(2, shop_id=7), payment(3, card_id=2)])
+    outcome = lab.stream.score(batch)
+    assert (outcome.failed, outcome.scored) == ("1", 2)
+    assert outcome.error.startswith("state of shop ")
+    assert lab.scores.get("2") is None
+    del lab.states.items["shop#7"]
+    again = lab.stream.score(batch[1:])
+    assert (again.failed, again.scored, again.repeated) == (None, 2, 1)
+    assert essence(lab) == essence(clean(batch))
 
 
 @pytest.mark.parametrize("key", ["card#0", "card#1", "shop#0", "shop#1"])

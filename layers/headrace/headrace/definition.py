@@ -1,16 +1,67 @@
 """What users write: sources, entities, views, request features, imputation, model inputs.
 
-Plain data; ``loading.load_definition`` finds its mistakes and hashes it. May import errors only.
+Plain data; ``loading.load_definition`` finds its mistakes and hashes it. May import
+aggregate_types, fields and policies, whose names definition files import from here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
+
+from headrace.aggregate_types import (
+    Aggregate,
+    Count,
+    DistinctCount,
+    First,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Min,
+    Std,
+    Sum,
+    TimeSinceLast,
+)
+from headrace.fields import Field, Flag, Number, Text
+from headrace.policies import Constant, Policy, TrainingMean, TrainingMedian
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+__all__ = [
+    "LIFETIME",
+    "Aggregate",
+    "Constant",
+    "Count",
+    "Definition",
+    "DistinctCount",
+    "Entity",
+    "Field",
+    "First",
+    "Flag",
+    "Label",
+    "Last",
+    "LastN",
+    "Max",
+    "Mean",
+    "Min",
+    "Number",
+    "Policy",
+    "Source",
+    "Std",
+    "Sum",
+    "Text",
+    "TimeSinceLast",
+    "TrainingMean",
+    "TrainingMedian",
+    "View",
+    "days",
+    "hours",
+    "minutes",
+    "window_label",
+]
 
 LIFETIME = timedelta.max  # a window without a left edge: everything ever seen
 
@@ -35,34 +86,6 @@ class Entity:
     """Something that events are about and that has state: a customer, a terminal."""
 
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A numeric field with inclusive bounds, in the unit that the producer sends."""
-
-    at_least: float | None = None
-    at_most: float | None = None
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """A field that is true or false, or 1 or 0."""
-
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text field, at most ``max_length`` characters, optionally one of a few values."""
-
-    max_length: int = 256
-    one_of: tuple[str, ...] = ()
-    required: bool = False
-
-
-Field = Number | Flag | Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,103 +113,6 @@ class Source:
     ahead: timedelta = timedelta(minutes=5)
     not_before: datetime = datetime(2000, 1, 1, tzinfo=UTC)
     revised_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Number of events in the window; 0 where there are none."""
-
-    kind: ClassVar[str] = "count"
-    field: ClassVar[str] = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TimeSinceLast:
-    """Seconds since the newest event in the window (needs ``include_current=False``)."""
-
-    kind: ClassVar[str] = "time_since_last"
-    field: ClassVar[str] = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """Sum of the field over the window."""
-
-    kind: ClassVar[str] = "sum"
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """Mean of the field over the window."""
-
-    kind: ClassVar[str] = "mean"
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class Std:
-    """Population standard deviation of the field over the window (divides by n)."""
-
-    kind: ClassVar[str] = "std"
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class Min:
-    """Smallest value of the field in the window."""
-
-    kind: ClassVar[str] = "min"
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class Max:
-    """Largest value of the field in the window."""
-
-    kind: ClassVar[str] = "max"
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class First:
-    """Value of the oldest event in the window; the smaller one at equal event times."""
-
-    kind: ClassVar[str] = "first"
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class Last:
-    """Value of the newest event in the window; the larger one at equal event times."""
-
-    kind: ClassVar[str] = "last"
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class LastN:
-    """Values of the n newest events in the window, newest first: n features."""
-
-    kind: ClassVar[str] = "last"
-    field: str
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class DistinctCount:
-    """Number of different values of the field (text and entity ids too); 0 where none.
-
-    Exact in exact windows; in others up to 256 values, then an estimate, 6% standard error.
-    """
-
-    kind: ClassVar[str] = "distinct_count"
-    field: str
-
-
-Aggregate = (
-    Count | TimeSinceLast | Sum | Mean | Std | Min | Max | First | Last | LastN | DistinctCount
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,26 +186,6 @@ def window_label(window: timedelta) -> str:
         if not window % length:
             return f"{window // length}{unit}"
     return f"{window.total_seconds():g}s"
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """Impute this value."""
-
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingMean:
-    """Impute the mean of the training data's present values."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingMedian:
-    """Impute the median of the training data's present values."""
-
-
-Policy = Constant | TrainingMean | TrainingMedian
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from headrace.errors import EventRejected, StoreUnavailable
+from headrace.errors import EventRejected, StateError, StoreUnavailable
 from headrace.events import Event, EventDecoder, Record, us_to_text
 from headrace.feature_row import Assembler, EntityPart
 from headrace.outcome import Outcome, Work
@@ -20,7 +20,7 @@ from headrace.state import EntityState, StateCodec
 from headrace.view_state import Folded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from headrace.model import Bundle
     from headrace.ports import Clock, EventScores, Quarantine, StateStore
@@ -190,12 +190,13 @@ class StreamScorer:
 
     def _score_portion(self, works: list[Work], outcome: Outcome) -> None:
         by_key = _group(works)
+        failed: dict[str, str] = {}
         try:
-            states = self._read(by_key)
+            states = self._read(by_key, failed)
         except StoreUnavailable as error:
             outcome.fail(works, str(error))
             return
-        failed = self._fold_and_write(by_key, states, outcome)
+        self._fold_and_write(by_key, states, outcome, failed)
         undone = {id(work) for key in failed for work in by_key[key]}
         done = [work for work in works if id(work) not in undone]
         if failed:
@@ -218,46 +219,78 @@ class StreamScorer:
                 outcome.quarantined[error.faults[0].reason] += 1
         return works
 
-    def _read(self, keys: Iterable[str]) -> dict[str, EntityState]:
+    def _read(self, keys: Iterable[str], failed: dict[str, str]) -> dict[str, EntityState]:
+        """The states of entities; of those that cannot be read, the reason goes to ``failed``."""
         wanted = list(keys)
         stored = self._states.read(wanted)
-        codec = self._scorer.codec
-        return {
-            key: codec.decode(key, *stored[key]) if key in stored else codec.empty(key)
-            for key in wanted
-        }
+        codec, found = self._scorer.codec, {}
+        for key in wanted:
+            try:
+                found[key] = codec.decode(key, *stored[key]) if key in stored else codec.empty(key)
+            except StateError as error:
+                failed[key] = str(error)
+        return found
 
     def _fold_and_write(
-        self, by_key: dict[str, list[Work]], states: dict[str, EntityState], outcome: Outcome
-    ) -> dict[str, str]:
+        self,
+        by_key: dict[str, list[Work]],
+        states: dict[str, EntityState],
+        outcome: Outcome,
+        failed: dict[str, str],
+    ) -> None:
         """Fold and write; a lost race reads, folds and writes again only what it touched.
 
-        Returns:
-            Key -> why, for entities that could not be written.
+        Args:
+            by_key: Key -> works that touch it, in their order.
+            states: What was read.
+            outcome: Counts conflicts.
+            failed: Key -> why, for entities that cannot be read or written; more are added.
         """
-        failed: dict[str, str] = {}
         for attempt in range(MAX_ATTEMPTS):
-            for key, state in states.items():
-                self._scorer.fold_entity(state, by_key[key])
-            self._score(by_key, states)
+            states = self._folded(by_key, states, failed)
+            self._score(by_key, states, failed)
             written = self._states.write(list(self._writes(states)))
             failed.update(written.failed)
             if not written.lost:
-                return failed
+                return
             outcome.conflicts += len(written.lost)
             if attempt + 1 < MAX_ATTEMPTS:
                 self._clock.sleep(self._jitter.uniform(0, _FIRST_WAIT_SECONDS * 2**attempt))
                 try:
-                    states = self._read(sorted(written.lost))
+                    states = self._read(sorted(written.lost), failed)
                 except StoreUnavailable as error:
-                    return failed | dict.fromkeys(written.lost, str(error))
-        lost = f"lost {MAX_ATTEMPTS} races for the same entity"
-        return failed | dict.fromkeys(written.lost, lost)
+                    failed.update(dict.fromkeys(written.lost, str(error)))
+                    return
+        failed.update(dict.fromkeys(written.lost, f"lost {MAX_ATTEMPTS} races for the same entity"))
 
-    def _score(self, by_key: dict[str, list[Work]], states: dict[str, EntityState]) -> None:
+    def _folded(
+        self,
+        by_key: dict[str, list[Work]],
+        states: dict[str, EntityState],
+        failed: dict[str, str],
+    ) -> dict[str, EntityState]:
+        """States with their works folded; those whose views cannot be read go to ``failed``."""
+        found = {}
+        for key, state in states.items():
+            try:
+                self._scorer.fold_entity(state, by_key[key])
+            except StateError as error:
+                failed[key] = str(error)
+            else:
+                found[key] = state
+        return found
+
+    def _score(
+        self,
+        by_key: dict[str, list[Work]],
+        states: dict[str, EntityState],
+        failed: Collection[str],
+    ) -> None:
+        """Score again the works of these states, except where an entity of theirs has failed."""
         scored = self._scorer.definition.scored
         touched = {id(w): w for key in states for w in by_key[key] if w.event.source is scored}
-        self._scorer.score_works(list(touched.values()))
+        undone = {id(work) for key in failed for work in by_key[key]}
+        self._scorer.score_works([w for number, w in touched.items() if number not in undone])
 
     def _writes(self, states: dict[str, EntityState]) -> Iterable[StateWrite]:
         codec = self._scorer.codec
