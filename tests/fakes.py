@@ -35,9 +35,10 @@ from headrace.definition import (
 )
 from headrace.errors import StoreUnavailable, StreamUnavailable
 from headrace.events import Record, time_to_us
-from headrace.imputation import Imputer
+from headrace.imputation import Imputer, Statistic, Statistics
 from headrace.loading import checked, definition_hash
 from headrace.model import FORMAT, Bundle, Manifest
+from headrace.policies import steps
 from headrace.ports import (
     Quarantined,
     Replaced,
@@ -184,7 +185,15 @@ def imputed_values(definition: Definition) -> dict[str, float]:
     return {name: 1_000.0 + number for number, name in enumerate(definition.columns)}
 
 
-def make_bundle(definition: Definition | None = None) -> Bundle:
+def statistics_of(definition: Definition) -> Statistics:
+    """The same as statistics: of every policy of a column, that value."""
+    return {
+        name: [Statistic(value) for _ in steps(definition.policy(name))]
+        for name, value in imputed_values(definition).items()
+    }
+
+
+def make_bundle(definition: Definition | None = None, imputer: Imputer | None = None) -> Bundle:
     """A bundle around the open model."""
     definition = definition or make_definition()
     manifest = Manifest(
@@ -203,7 +212,10 @@ def make_bundle(definition: Definition | None = None) -> Bundle:
         files={},
     )
     return Bundle(
-        definition, manifest, OpenModel(), Imputer(definition, imputed_values(definition))
+        definition,
+        manifest,
+        OpenModel(),
+        imputer or Imputer(definition, statistics_of(definition)),
     )
 
 

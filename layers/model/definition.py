@@ -9,11 +9,14 @@ from headrace.definition import (
     Count,
     Definition,
     Entity,
+    FirstOf,
     Flag,
     Label,
     Mean,
     Number,
+    RunningMean,
     Source,
+    TrainingMedian,
     View,
     days,
     hours,
@@ -30,7 +33,7 @@ transactions = Source(
     id="transaction_id",
     time="event_time",
     entities={"customer_id": customer, "terminal_id": terminal},
-    fields={"amount": Number(at_least=0, at_most=100_000)},
+    fields={"amount": Number(at_least=0, at_most=100_000, if_invalid="missing")},
     lateness=hours(24),
 )
 
@@ -99,7 +102,10 @@ definition = Definition(
         *traffic.features,
         *risk.features,
     ],
-    imputation={"terminal_risk": Constant(0.0)},  # no label seen: no fraud known
+    imputation={
+        "amount": FirstOf([RunningMean(customer, days(30)), TrainingMedian()]),
+        "terminal_risk": Constant(0.0),  # no label seen: no fraud known
+    },
     batch_entity=customer,
     label=Label(labels, "is_fraud"),
 )

@@ -47,18 +47,29 @@ pytestmark = pytest.mark.slow
 SECOND = timedelta(seconds=1)
 START = datetime(2026, 5, 4, 9, tzinfo=UTC)
 LARGE = 250_000.0  # the definition as it is takes amounts up to 100,000
-MENDED_BOUND = "at_most=1_000_000"
 
 
 @pytest.fixture(scope="module")
-def mended(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reference model with a wider bound; the model itself is the same."""
+def strict(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference model, with events refused whose amount is out of bounds."""
+    folder = tmp_path_factory.mktemp("strict") / "model"
+    return changed(root / "layers" / "model", folder, ', if_invalid="missing"', "")
+
+
+@pytest.fixture(scope="module")
+def mended(strict: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a wider bound."""
     folder = tmp_path_factory.mktemp("mended") / "model"
-    shutil.copytree(root / "layers" / "model", folder)
+    return changed(strict, folder, "at_most=100_000", "at_most=1_000_000")
+
+
+def changed(model_dir: Path, folder: Path, old: str, new: str) -> Path:
+    """A copy with another definition; the model itself is the same."""
+    shutil.copytree(model_dir, folder)
     path = folder / "definition.py"
     text = path.read_text(encoding="utf-8")
-    assert "at_most=100_000" in text
-    path.write_text(text.replace("at_most=100_000", MENDED_BOUND), encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
     manifest = msgspec.json.decode((folder / "bundle" / MANIFEST).read_bytes(), type=Manifest)
     found = definition_hash(load_definition(path))
     manifest = msgspec.structs.replace(
@@ -69,14 +80,17 @@ def mended(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(root: Path, strict: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose stream function raises as long as a file ``broken`` lies there.
 
     What fails is given up at once, so that no test waits for retries.
     """
     folder = tmp_path / "project"
     shutil.copytree(root / "functions", folder / "functions")
-    (folder / "layers").symlink_to(root / "layers")
+    (folder / "layers").mkdir()
+    for name in ("headrace", "runtime"):
+        (folder / "layers" / name).symlink_to(root / "layers" / name)
+    (folder / "layers" / "model").symlink_to(strict)
     template = (root / "template.yaml").read_text(encoding="utf-8")
     assert "MaximumRetryAttempts: 10\n" in template
     (folder / "template.yaml").write_text(
@@ -242,7 +256,7 @@ def take_states_away(_: Deployed) -> Callable[[], None]:
     ("fail", "objects"), [(break_function, 20), (take_states_away, 1)], ids=["raises", "down"]
 )
 def test_failed_batch_is_redriven_to_the_states_and_scores_of_a_run_without_failure(
-    deployed: Deployed, root: Path, fail: Callable[[Deployed], Callable[[], None]], objects: int
+    deployed: Deployed, fail: Callable[[Deployed], Callable[[], None]], objects: int
 ) -> None:
     deployed.send(*(transaction(n, n + 1.0, n % 3) for n in range(20)))
     mend = fail(deployed)
@@ -250,7 +264,7 @@ def test_failed_batch_is_redriven_to_the_states_and_scores_of_a_run_without_fail
     mend()
     deployed.send(*(transaction(n, n + 1.0, 3 + n % 3) for n in range(40, 60)))  # others
     keys = deployed.keys("aws/lambda/")
-    states, scores = clean(root / "layers" / "model", deployed.records)
+    states, scores = clean(deployed.project / "layers" / "model", deployed.records)
     before = deployed.states()
 
     found = deployed.redrive("--reason", "failed_batch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.definition import Rule
 from headrace.errors import EventRejected, Fault
 from headrace.events import MAX_EVENT_BYTES, REASONS, Event, EventDecoder, id_digest, us_to_text
 from tests.fakes import (
@@ -19,13 +21,31 @@ from tests.fakes import (
     NOON,
     SECOND,
     dispute,
+    disputes,
     encoded,
     iso,
     make_definition,
     payment,
+    payments,
+    risk,
+    spending,
+    spread,
+    traffic,
 )
 
-DECODER = EventDecoder(make_definition())
+
+def one_card_only(event: Any) -> bool:
+    return bool(event.card_id != 666)
+
+
+ONE_CARD = replace(payments, rules=[Rule(one_card_only)])
+DECODER = EventDecoder(
+    make_definition(
+        sources=[ONE_CARD, disputes],
+        scored=ONE_CARD,
+        views=[*(replace(v, source=ONE_CARD) for v in (spending, spread, traffic)), risk],
+    )
+)
 
 
 def faults(data: bytes | dict[str, Any], arrival: int = NOON) -> tuple[Fault, ...]:
@@ -143,6 +163,8 @@ REFUSED: list[tuple[str, bytes | dict[str, Any], str, str, list[str]]] = [
      ["event 1", "'2025-05-01T12:00:00'", "'2024-05-01T12:00:00Z'"]),
     ("past", payment(1, paid_at="1999-12-31T23:59:59Z"), "absurd_time", "paid_at",
      ["1999-12-31T23:59:59Z", "2000-01-01T00:00:00Z"]),
+    ("rule", payment(1, card_id=666), "broken_rule", "one_card_only",
+     ["event '1'", "breaks the rule one_card_only"]),
     ("future", payment(1, NOON + DAY), "absurd_time", "paid_at",
      ["2025-05-02T12:00:00Z", "2025-05-01T12:05:00Z"]),
 ]  # fmt: skip

@@ -19,10 +19,12 @@ from headrace import bootstrap
 from headrace.adapters.kinesis import decode_records, failures
 from headrace.errors import RunUnfinished
 from headrace.events import Record
+from headrace.imputation import Statistic
 from headrace.loading import load_definition
 from headrace.local.moto_server import serve_moto
 from headrace.offline.train import Split, Trained, write_bundle
 from headrace.outcome import Outcome
+from headrace.policies import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,7 +174,10 @@ def model_dir(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     definition = load_definition(folder / "definition.py")
     rows = [[float(n % 7)] * len(definition.inputs) for n in range(20)]
     estimator = LogisticRegression().fit(rows, [int(row[0] > 3) for row in rows])
-    statistics = dict.fromkeys(definition.columns, 0.0)
+    statistics = {
+        name: [Statistic(0.0) for _ in steps(definition.policy(name))]
+        for name in definition.columns
+    }
     write_bundle(
         folder, definition, Trained(estimator, statistics, rows, Split(NOW, NOW, NOW, NOW), 0.1, {})
     )
@@ -271,11 +276,11 @@ def test_recorded_event_goes_onto_the_stream(functions: Functions) -> None:
 
 
 def test_refused_event_is_a_422_with_every_fault(functions: Functions) -> None:
-    event = transaction(202, amount=-1, customer_id=None, terminal_id=1.5)
+    event = transaction("", customer_id=None, terminal_id=1.5)
     body = assert_problem(functions.call("POST", "/scores", event), 422)
     found = {fault["field"]: fault["reason"] for fault in body["faults"]}
     assert found == {
-        "amount": "out_of_bounds", "customer_id": "missing", "terminal_id": "wrong_type",
+        "transaction_id": "out_of_bounds", "customer_id": "missing", "terminal_id": "wrong_type",
     }  # fmt: skip
 
 
@@ -309,11 +314,11 @@ def test_body_in_base64_is_read(functions: Functions) -> None:
 
 
 def test_batch_answers_each_event_with_a_status_of_its_own(functions: Functions) -> None:
-    events = [transaction(300), transaction(301, amount="x"), 17, transaction(302)]
+    events = [transaction(300), transaction(301, terminal_id=1.5), 17, transaction(302)]
     status, found, _ = functions.call("POST", "/scores/batch", {"events": events})
     assert (status, [each["status"] for each in found["scores"]]) == (200, [200, 422, 400, 200])
     assert found["scores"][0]["record"]["id"] == "300"
-    assert found["scores"][1]["faults"][0]["field"] == "amount"
+    assert found["scores"][1]["faults"][0]["field"] == "terminal_id"
 
 
 @pytest.mark.parametrize("body", ["{", "[]", "{}", '{"events": 1}', b"\xff"], ids=repr)

@@ -17,17 +17,26 @@ import pytest
 from headrace import loading
 from headrace.definition import (
     LIFETIME,
+    AsNan,
     Constant,
     Count,
     Entity,
+    Feature,
+    FirstOf,
     Flag,
     Label,
+    LastKnown,
     LastN,
     Mean,
     Number,
+    Required,
+    Rule,
+    RunningMean,
     Source,
     Text,
     TimeSinceLast,
+    TrainingMean,
+    TrainingMedian,
     View,
     days,
     hours,
@@ -68,8 +77,8 @@ def with_view(**changes: Any) -> dict[str, Any]:
     return {"views": [spending, spread, replace(traffic, **changes), risk]}
 
 
-def one(event: Any) -> int:
-    return 1
+def one(event: Any) -> bool:
+    return True
 
 
 def two_of_me(event: Any, features: Any) -> int:
@@ -78,6 +87,11 @@ def two_of_me(event: Any, features: Any) -> int:
 
 def amount(event: Any, features: Any) -> int:
     return 1
+
+
+def policy(of_amount: Any) -> dict[str, Any]:
+    """The definition's attributes with another policy for ``amount``."""
+    return {"imputation": {"amount": of_amount}}
 
 
 CASES: list[tuple[str, dict[str, Any], str]] = [
@@ -164,7 +178,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
      "request feature 'one': expected two parameters, event, features"),
     ("field-function", {"request_features": [amount]},
      "request feature 'amount': is a field's name too; rename it"),
-    ("policy", {"imputation": {"amount": 0.0}},
+    ("no-policy", {"imputation": {"amount": 0.0}},
      "imputation of 'amount': 0.0; expected Constant(x), TrainingMean()"),
     ("default-policy", {"default_imputation": "median"},
      "imputation of 'default': 'median'; expected Constant(x)"),
@@ -187,6 +201,44 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("text-batch-entity", {"batch_entity": "card"}, "batch_entity is 'card'; "),
     ("text-label", {"label": "is_fraud"}, "label is 'is_fraud'; "),
     ("number-fresh-for", {"fresh_for": 3}, "fresh_for is 3; "),
+    ("outcome", with_source(fields={**payments.fields, "x": Number(if_invalid="drop")}),
+     "field 'x': if_invalid is 'drop'; expected one of quarantine, missing, accept"),
+    ("required-missing",
+     with_source(fields={**payments.fields, "x": Flag(required=True, if_invalid="missing")}),
+     "field 'x': required, so what is invalid cannot be missing; drop one of both"),
+    ("nan-bound", with_source(fields={**payments.fields, "x": Number(at_most=nan)}),
+     "field 'x': bounds None and nan; expected finite numbers or None"),
+    ("no-rule", with_source(rules=[one]), "; expected Rule(function of the event)"),
+    ("lambda-rule", with_source(rules=[Rule(lambda event: True)]), "expected a named function of"),
+    ("rule-parameters", with_source(rules=[Rule(amount)]),  # type: ignore[arg-type]
+     "rule 'amount': expected one parameter, the event"),
+    ("rule-outcome", with_source(rules=[Rule(one, "drop")]),
+     "rule 'one': if_broken is 'drop'; expected one of quarantine, missing, accept"),
+    ("rule-fields", with_source(rules=[Rule(one, "missing")]),
+     "rule 'one': fields are (); expected those that go missing by it"),
+    ("rule-required", with_source(rules=[Rule(one, "missing", ("items",))]),
+     "rule 'one': field 'items'; expected a field of the source that is not required"),
+    ("rule-unknown", with_source(rules=[Rule(one, "missing", ("amuont",))]), "field 'amuont'; exp"),
+    ("rules", with_source(rules=Rule(one)), "source 'payments': rules is Rule("),
+    ("indicator-name", with_source(fields={**payments.fields, "x_is_missing": Flag()}),
+     "'x_is_missing': ends in _is_missing, as inputs do that say what is absent; rename it"),
+    ("indicator", {"inputs": ["amuont_is_missing"]}, "inputs: 'amuont_is_missing' is unknown"),
+    ("empty-chain", policy(FirstOf([])), "expected FirstOf([...]) of single policies"),
+    ("nested-chain", policy(FirstOf([FirstOf([AsNan()])])), "FirstOf([...]) of single policies"),
+    ("open-chain", policy(FirstOf([Feature("card_count_1d")])), "may find nothing; put it into Fi"),
+    ("bare-feature", policy(Feature("card_count_1d")), "may find nothing; put it into FirstOf"),
+    ("closed-chain", policy(FirstOf([Required(), AsNan()])), "nothing after it in FirstOf is ever"),
+    ("strange-chain", policy(FirstOf([17, AsNan()])), "17; expected Constant(x)"),  # type: ignore[list-item]
+    ("own-feature", {"imputation": {"card_count_1d": FirstOf([Feature("card_count_1d"), AsNan()])}},
+     "is the column itself; expected another feature"),
+    ("no-feature", policy(FirstOf([Feature("note"), AsNan()])), "is no windowed feature of the"),
+    ("no-last", policy(FirstOf([LastKnown(card, days(3)), AsNan()])),
+     "expected a view of 'card' over 'payments' without delay and filter, with Last('amount') and "
+     "the window 3d: add it"),
+    ("no-mean", policy(FirstOf([RunningMean(shop, days(1)), AsNan()])), "with Mean('amount') and"),
+    ("number-group", policy(TrainingMedian(by="items")),
+     "by is 'items'; expected a Text, Flag or entity field: channel, note, contactless, card_id"),
+    ("no-group", policy(TrainingMean(by="note", least=0)), "least is 0; expected 1 or more rows"),
     ("text-constant", {"imputation": {"amount": Constant("x")}}, "imputation of 'amount'"),  # type: ignore[arg-type]
 ]  # fmt: skip
 

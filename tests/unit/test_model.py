@@ -13,6 +13,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headrace.errors import BundleError, DefinitionError
+from headrace.imputation import Statistic
 from headrace.loading import load_definition
 from headrace.model import (
     GOLDEN,
@@ -51,7 +52,7 @@ def trained_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     definition = load_definition(folder / "definition.py")
     at = [datetime(2025, 5, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
     estimator = LogisticRegression().fit(ROWS, LABELS)
-    statistics = {name: 2.5 for name in definition.columns}
+    statistics = {name: [Statistic(2.5)] for name in definition.columns}
     write_bundle(
         folder, definition, Trained(estimator, statistics, ROWS, Split(*at), 0.4, {"auc": 1.0})
     )
@@ -109,7 +110,7 @@ def test_writing_the_same_bundle_again_gives_the_same_version(model_dir: Path) -
     definition = load_definition(model_dir / "definition.py")
     at = [datetime(2025, 5, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
     estimator = LogisticRegression().fit(ROWS, LABELS)
-    statistics = {name: 2.5 for name in definition.columns}
+    statistics = {name: [Statistic(2.5)] for name in definition.columns}
     again = write_bundle(
         model_dir, definition, Trained(estimator, statistics, ROWS, Split(*at), 0.4, {})
     )
@@ -147,7 +148,7 @@ def test_manifest_that_cannot_be_read_is_refused(model_dir: Path, text: str, mes
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format is 2; this version reads 1"),
+        ({"format": 1}, "format is 1; this version reads 2"),
         ({"definition_hash": "0" * 16}, "the model was trained with 0000000000000000: train"),
         ({"model_version": "0" * 12}, "model version: got 000000000000; the files make it"),
         ({"inputs": ["person_count_1d", "length"]}, "inputs: got ['person_count_1d', 'length']"),
@@ -224,7 +225,7 @@ def test_bundle_without_golden_rows_is_refused(model_dir: Path) -> None:
 def test_bundle_without_a_statistic_is_refused(model_dir: Path) -> None:
     change(model_dir / "bundle" / IMPUTATION, lambda found: found.pop("length"))
     reseal(model_dir / "bundle")
-    assert "no statistic for length" in refusal(model_dir)
+    assert "0 statistics for length; expected 1" in refusal(model_dir)
 
 
 def test_manifest_that_does_not_list_the_model_is_refused(model_dir: Path) -> None:

@@ -33,7 +33,7 @@ from headrace.definition import (
 )
 from headrace.errors import StoreUnavailable
 from headrace.events import Record, us_to_text
-from headrace.imputation import Imputer
+from headrace.imputation import Imputer, Statistic
 from headrace.loading import checked, definition_hash
 from headrace.model import FORMAT, Bundle, Manifest
 from headrace.scoring import Scorer, StreamScorer
@@ -100,7 +100,7 @@ def scorer_of(definition: Definition) -> Scorer:
         inputs=list(definition.inputs), serving="none", estimator="sum", libraries={},
         trained_from="", trained_to="", rows=0, prior=0.5, metrics={}, files={},
     )  # fmt: skip
-    imputer = Imputer(definition, dict.fromkeys(definition.columns, -1.0))
+    imputer = Imputer(definition, {name: [Statistic(-1.0)] for name in definition.columns})
     return Scorer(Bundle(definition, manifest, SumModel(), imputer))
 
 

@@ -24,8 +24,20 @@ from headrace.aggregate_types import (
     Sum,
     TimeSinceLast,
 )
-from headrace.fields import Field, Flag, Number, Text
-from headrace.policies import Constant, Policy, TrainingMean, TrainingMedian
+from headrace.fields import Entity, Field, Flag, Invalid, Number, Rule, Text
+from headrace.policies import (
+    AsNan,
+    Constant,
+    Feature,
+    FirstOf,
+    LastKnown,
+    MostFrequent,
+    Policy,
+    Required,
+    RunningMean,
+    TrainingMean,
+    TrainingMedian,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,22 +45,31 @@ if TYPE_CHECKING:
 __all__ = [
     "LIFETIME",
     "Aggregate",
+    "AsNan",
     "Constant",
     "Count",
     "Definition",
     "DistinctCount",
     "Entity",
+    "Feature",
     "Field",
     "First",
+    "FirstOf",
     "Flag",
+    "Invalid",
     "Label",
     "Last",
+    "LastKnown",
     "LastN",
     "Max",
     "Mean",
     "Min",
+    "MostFrequent",
     "Number",
     "Policy",
+    "Required",
+    "Rule",
+    "RunningMean",
     "Source",
     "Std",
     "Sum",
@@ -64,6 +85,7 @@ __all__ = [
 ]
 
 LIFETIME = timedelta.max  # a window without a left edge: everything ever seen
+INDICATOR = "_is_missing"
 
 
 def minutes(n: float) -> timedelta:
@@ -81,13 +103,6 @@ def days(n: float) -> timedelta:
     return timedelta(days=n)
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """Something that events are about and that has state: a customer, a terminal."""
-
-    name: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A kind of event on the stream; an event names it in its ``source`` field.
@@ -102,6 +117,7 @@ class Source:
         ahead: How far event time may lie after arrival (clock skew of producers).
         not_before: Event times before this are refused as absurd.
         revised_by: Number field; of events with one id, the one with its largest value counts.
+        rules: What must hold between the fields of an event.
     """
 
     name: str
@@ -113,6 +129,7 @@ class Source:
     ahead: timedelta = timedelta(minutes=5)
     not_before: datetime = datetime(2000, 1, 1, tzinfo=UTC)
     revised_by: str = ""
+    rules: Sequence[Rule] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +223,8 @@ class Definition:
         views: Windowed features.
         request_features: Functions of (event, features so far), named as the feature; None, or
             an arithmetic or type error in one, means absent.
-        inputs: The model's inputs in order: features, or numeric fields of the scored source.
+        inputs: The model's inputs in order: features, numeric fields of the scored source, or
+            ``<either>_is_missing``, 1 where that was absent and 0 elsewhere.
         imputation: Feature, input or view name -> policy; a feature's own name goes first.
         default_imputation: Policy of all others.
         batch_entity: The entity for which the scheduled run writes batch scores.
@@ -244,13 +262,32 @@ class Definition:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every name that is imputed and recorded: features, then fields that are inputs."""
+        """Every name that is imputed: features, then fields that are inputs."""
         features = self.view_features + self.request_feature_names
-        known = set(features)
-        return features + tuple(name for name in self.inputs if name not in known)
+        wanted = (name.removesuffix(INDICATOR) for name in self.inputs)
+        return tuple(dict.fromkeys((*features, *wanted)))
+
+    @property
+    def indicators(self) -> tuple[str, ...]:
+        """The inputs that say whether a column was absent."""
+        return tuple(name for name in self.inputs if name.endswith(INDICATOR))
 
     def policy(self, column: str) -> Policy:
         """The imputation policy of a column: its own, else its view's, else the default."""
         views = [view.name for view in self.views if column in view.features]
         named = [name for name in (column, *views) if name in self.imputation]
         return self.imputation[named[0]] if named else self.default_imputation
+
+    def feature_for(self, column: str, policy: Policy) -> str | None:
+        """The windowed feature that a policy reads for a column; None where no view has it."""
+        if isinstance(policy, Feature):
+            return policy.name if policy.name in self.view_features else None
+        if not isinstance(policy, (LastKnown, RunningMean)):
+            return None
+        wanted = Last(column) if isinstance(policy, LastKnown) else Mean(column)
+        for view in self.scored_views:
+            plain = view.source is self.scored and not view.delay and view.where is None
+            fits = plain and view.entity == policy.entity and policy.within in view.windows
+            if fits and wanted in view.aggregates:
+                return view.feature_names(wanted, policy.within)[0]
+        return None

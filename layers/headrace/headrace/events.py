@@ -1,26 +1,22 @@
 """Bytes to events: decoding, checks, and the reasons for which a record is quarantined.
 
 The fast path is one strict msgspec decode; only a record that it refuses is looked at field by
-field, so that every fault is found at once. May import definition and errors.
+field, so that every fault is found at once. May import field_checks, definition and errors.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
-from headrace.definition import Definition, Flag, Number, Source
-from headrace.definition import Field as FieldKind
+from headrace.definition import Definition, Invalid, Rule, Source
 from headrace.errors import EventRejected, Fault
+from headrace.field_checks import FieldCheck, shown
 
 MAX_EVENT_BYTES = 64 * 1024
-MAX_ID_LENGTH = 256
-LARGEST_NUMBER = 1e100  # of a field without bounds: sums of squares still fit a float
-_SHOWN = 60
 
 REASONS = (
     "too_large",
@@ -33,16 +29,12 @@ REASONS = (
     "out_of_bounds",
     "naive_time",
     "absurd_time",
+    "broken_rule",
 )
 """Why a record can be refused: the closed list behind ``Fault.reason``."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-Id = (
-    Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-    | Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
-)
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -74,6 +66,8 @@ class Event(msgspec.Struct, frozen=True):
         keys: Entity -> key of its item, such as ``customer#42``.
         fields: The decoded fields under their own names; absent optional ones are None.
         unknown: Fields that the definition does not know and that were passed over.
+        invalid: Fields that are absent because what came broke their type, bounds or a rule.
+        accepted: Fields and rules whose bounds were broken and that were taken as they came.
     """
 
     source: Source
@@ -85,6 +79,8 @@ class Event(msgspec.Struct, frozen=True):
     keys: dict[str, str]
     fields: Any
     unknown: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
 
 
 def microseconds(duration: timedelta) -> int:
@@ -157,7 +153,7 @@ class EventDecoder:
             fields = self._decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return self._decode_slowly(data, arrival)
-        return self._by_struct[type(fields)].event(fields, arrival, ())
+        return self._by_struct[type(fields)].event(fields, arrival)
 
     def _decode_slowly(self, data: bytes, arrival: int) -> Event:
         values = _parse_object(data)
@@ -165,10 +161,9 @@ class EventDecoder:
         typed = self._sources.get(name) if isinstance(name, str) else None
         if typed is None:
             known = ", ".join(repr(each) for each in self._sources)
-            message = f"event: source is {_shown(name)}; expected one of {known}"
+            message = f"event: source is {shown(name)}; expected one of {known}"
             raise EventRejected([Fault("unknown_source", "source", message)])
-        fields, unknown = typed.check(values, arrival)
-        return typed.event(fields, arrival, unknown)
+        return typed.checked(values, arrival)
 
 
 class _Typed:
@@ -176,22 +171,17 @@ class _Typed:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.loose: dict[str, Any] = {source.id: int | str, source.time: datetime}
-        self.strict: dict[str, Any] = {
-            source.id: Id,
-            source.time: Annotated[datetime, Meta(tz=True)],
+        self._checks = {
+            source.id: FieldCheck(source.id, int),
+            source.time: FieldCheck(source.time, datetime),
+            **{name: FieldCheck(name, int) for name in source.entities},
+            **{name: FieldCheck(name, kind) for name, kind in source.fields.items()},
         }
-        self.required = {source.id, source.time, *source.entities}
-        for name in source.entities:
-            self.loose[name], self.strict[name] = int | str, Id
-        for name, kind in source.fields.items():
-            self.loose[name], self.strict[name] = _types(kind)
-            if kind.required:
-                self.required.add(name)
+        checks = self._checks.values()
         self.struct = msgspec.defstruct(
             f"{source.name}_event",
-            [(name, kind) for name, kind in self.strict.items() if name in self.required]
-            + [(n, k | None, None) for n, k in self.strict.items() if n not in self.required],
+            [(check.name, check.strict) for check in checks if check.required]
+            + [(check.name, check.strict | None, None) for check in checks if not check.required],
             tag=source.name,
             tag_field="source",
             forbid_unknown_fields=True,
@@ -203,7 +193,8 @@ class _Typed:
         self._lateness = microseconds(source.lateness)
         self._entities = [(name, entity.name) for name, entity in source.entities.items()]
 
-    def event(self, fields: Any, arrival: int, unknown: tuple[str, ...]) -> Event:
+    def event(self, fields: Any, arrival: int, unknown: tuple[str, ...] = ()) -> Event:
+        """The event of valid fields."""
         at = getattr(fields, self.source.time)
         time = (at - _EPOCH) // _MICROSECOND
         event_id = str(getattr(fields, self.source.id))
@@ -214,7 +205,60 @@ class _Typed:
         keys = {entity: f"{entity}#{getattr(fields, name)}" for name, entity in self._entities}
         digest = id_digest(self.source.name, event_id)
         late = arrival - time > self._lateness
-        return Event(self.source, event_id, digest, time, arrival, late, keys, fields, unknown)
+        event = Event(self.source, event_id, digest, time, arrival, late, keys, fields, unknown)
+        return self._ruled(event) if self.source.rules else event
+
+    def checked(self, values: dict[str, Any], arrival: int) -> Event:
+        """Convert each field by itself; every fault at once, unknown fields passed over."""
+        unknown = tuple(sorted(name for name in values if name not in self._checks))
+        label = f"event {shown(values.get(self.source.id))}"
+        found: dict[str, Any] = {}
+        faults: list[Fault] = []
+        invalid: list[str] = []
+        accepted: list[str] = []
+        for name, check in self._checks.items():
+            value = values.get(name)
+            if value is None:
+                if check.required:
+                    message = f"{label}: {name} is missing; expected {check.expected}"
+                    faults.append(Fault("missing", name, message))
+                continue
+            found[name], fault, outcome = check.check(value)
+            if fault and outcome == Invalid.QUARANTINE:
+                faults.append(Fault(fault.reason, name, f"{label}: {fault.message}"))
+            elif fault:
+                (accepted if outcome == Invalid.ACCEPT else invalid).append(name)
+        at = found.get(self.source.time)
+        if faults and at is not None:
+            time = time_to_us(at)
+            if not self._earliest <= time <= arrival + self._ahead:
+                faults.append(self._absurd(label, time, arrival))
+        if faults:
+            raise EventRejected(faults)
+        event = self.event(self.struct(**found), arrival, unknown)
+        return msgspec.structs.replace(
+            event,
+            invalid=tuple(dict.fromkeys((*invalid, *event.invalid))),
+            accepted=(*accepted, *event.accepted),
+        )
+
+    def _ruled(self, event: Event) -> Event:
+        """The event after the source's rules."""
+        broken = [rule for rule in self.source.rules if _breaks(rule, event.fields)]
+        refused = [rule for rule in broken if rule.if_broken == Invalid.QUARANTINE]
+        if refused:
+            names = [rule.holds.__name__ for rule in refused]
+            message = f"event {event.id!r}: breaks the rule {{}}; expected it to hold"
+            raise EventRejected([Fault("broken_rule", n, message.format(n)) for n in names])
+        missing = [
+            name for rule in broken if rule.if_broken == Invalid.MISSING for name in rule.fields
+        ]
+        return msgspec.structs.replace(
+            event,
+            fields=msgspec.structs.replace(event.fields, **dict.fromkeys(missing)),
+            invalid=tuple(dict.fromkeys(missing)),
+            accepted=tuple(r.holds.__name__ for r in broken if r.if_broken == Invalid.ACCEPT),
+        )
 
     def _absurd(self, label: str, time: int, arrival: int) -> Fault:
         latest = us_to_text(arrival + self._ahead)
@@ -224,49 +268,12 @@ class _Typed:
         )
         return Fault("absurd_time", self.source.time, message)
 
-    def check(self, values: dict[str, Any], arrival: int) -> tuple[Any, tuple[str, ...]]:
-        """Convert each field by itself; every fault at once, unknown fields passed over."""
-        unknown = tuple(sorted(name for name in values if name not in self.strict))
-        label = f"event {_shown(values.get(self.source.id))}"
-        found, faults = {}, []
-        for name in self.strict:
-            value = values.get(name)
-            if value is None:
-                if name in self.required:
-                    message = f"{label}: {name} is missing; expected {self._expected(name)}"
-                    faults.append(Fault("missing", name, message))
-                continue
-            try:
-                found[name] = self._convert(name, value)
-            except EventRejected as error:
-                faults += [Fault(f.reason, name, f"{label}: {f.message}") for f in error.faults]
-        if faults and self.source.time in found:
-            time = time_to_us(found[self.source.time])
-            if not self._earliest <= time <= arrival + self._ahead:
-                faults.append(self._absurd(label, time, arrival))
-        if faults:
-            raise EventRejected(faults)
-        return self.struct(**found), unknown
 
-    def _convert(self, name: str, value: Any) -> Any:
-        message = f"{name} is {_shown(value)}; expected {self._expected(name)}"
-        try:
-            typed = msgspec.convert(value, self.loose[name])
-        except msgspec.ValidationError:
-            raise EventRejected([Fault("wrong_type", name, message)]) from None
-        if name == self.source.time and typed.tzinfo is None:
-            raise EventRejected([Fault("naive_time", name, message)])
-        try:
-            return msgspec.convert(value, self.strict[name])
-        except msgspec.ValidationError:
-            raise EventRejected([Fault("out_of_bounds", name, message)]) from None
-
-    def _expected(self, name: str) -> str:
-        if name == self.source.time:
-            return "ISO 8601 with a UTC offset, such as '2024-05-01T12:00:00Z'"
-        if name in self.source.fields:
-            return _description(self.source.fields[name])
-        return f"an integer of 64 bits or text of 1 to {MAX_ID_LENGTH} characters"
+def _breaks(rule: Rule, fields: Any) -> bool:
+    try:
+        return rule.holds(fields) is False
+    except Exception:  # noqa: BLE001 - the user's own code, and absent fields: it does not apply
+        return False
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:
@@ -284,39 +291,8 @@ def _parse_object(data: bytes) -> dict[str, Any]:
     return values
 
 
-def _types(kind: FieldKind) -> tuple[Any, Any]:
-    if isinstance(kind, Number):
-        low = -LARGEST_NUMBER if kind.at_least is None else kind.at_least
-        high = LARGEST_NUMBER if kind.at_most is None else kind.at_most
-        return float, Annotated[float, Meta(ge=low, le=high)]
-    if isinstance(kind, Flag):
-        return bool | Literal[0, 1], bool | Literal[0, 1]
-    if kind.one_of:
-        return str, Literal[kind.one_of]
-    return str, Annotated[str, Meta(max_length=kind.max_length)]
-
-
-def _description(kind: FieldKind) -> str:
-    if isinstance(kind, Number):
-        bounds = [
-            f"at least {kind.at_least:g}" if kind.at_least is not None else "",
-            f"at most {kind.at_most:g}" if kind.at_most is not None else "",
-        ]
-        return " ".join(["a number", " and ".join(filter(None, bounds))]).strip()
-    if isinstance(kind, Flag):
-        return "true or false (or 1 or 0)"
-    if kind.one_of:
-        return f"one of {', '.join(map(repr, kind.one_of))}"
-    return f"text of at most {kind.max_length} characters"
-
-
 def _union(structs: tuple[Any, ...]) -> Any:
     union = structs[0]
     for struct in structs[1:]:
         union = union | struct
     return union
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -5,11 +5,13 @@ Stream, request and batch all go through here. May import definition, events, im
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from math import nan
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.imputation import Cause, Imputed, Imputer
+from headrace.definition import INDICATOR
+from headrace.imputation import Absent, Cause, Imputed, Imputer, refuses
 from headrace.view_state import Folded
 
 if TYPE_CHECKING:
@@ -60,10 +62,17 @@ class EntityPart(msgspec.Struct):
 
 
 class FeatureRow(msgspec.Struct):
-    """Every column after imputation, and what was imputed."""
+    """Every column after imputation, what was imputed, and what nothing may stand in for.
 
-    columns: dict[str, float]
+    Attributes:
+        columns: Every column and indicator as the model sees it; None where it sees NaN.
+        imputed: Column -> what stands in for it, for those that were absent.
+        lacking: Columns that are required and absent: the model must not score the row.
+    """
+
+    columns: dict[str, float | None]
     imputed: dict[str, Imputed]
+    lacking: tuple[str, ...] = ()
 
 
 class Assembler:
@@ -77,7 +86,9 @@ class Assembler:
         }
         self._functions = [(f.__name__, f) for f in definition.request_features]
         known = {*definition.view_features, *definition.request_feature_names}
-        self._fields = [name for name in definition.inputs if name not in known]
+        self._fields = [name for name in definition.columns if name not in known]
+        self._indicated = {name: name.removesuffix(INDICATOR) for name in definition.indicators}
+        self._all_there = dict.fromkeys(definition.indicators, 0.0)
         self.inputs = tuple(definition.inputs)
 
     def of_event(self, event: Event, parts: Mapping[str, EntityPart]) -> FeatureRow:
@@ -88,14 +99,16 @@ class Assembler:
             part = parts[entity]
             found.update(zip(names, part.features, strict=True))
             if None in part.features:
-                _note_causes(causes, names, part)
+                _note_causes(causes, names, part, late=event.late)
         for name, function in self._functions:
             found[name] = _call(function, event.fields, found)
         for name in self._fields:
             value = getattr(event.fields, name)
             found[name] = None if value is None else float(value)
-            causes[name] = Cause.NOT_IN_EVENT
-        return self._impute(found, causes, Cause.NOT_COMPUTABLE)
+            if value is None:
+                invalid = name in event.invalid
+                causes[name] = Cause.INVALID if invalid else Cause.NOT_IN_EVENT
+        return self._impute(found, causes, Cause.NOT_COMPUTABLE, event.fields)
 
     def of_entity(self, entity: str, part: EntityPart) -> FeatureRow:
         """The row of one entity without an event; what an event would bring is imputed."""
@@ -104,32 +117,46 @@ class Assembler:
         )
         causes: dict[str, Cause] = {}
         found.update(zip(self._names[entity], part.features, strict=True))
-        _note_causes(causes, self._names[entity], part)
+        _note_causes(causes, self._names[entity], part, late=False)
         found.update(dict.fromkeys([name for name, _ in self._functions] + self._fields))
         return self._impute(found, causes, Cause.NO_EVENT)
 
     def input_row(self, row: FeatureRow) -> list[float]:
         """The model's inputs, in order."""
         columns = row.columns
-        return [columns[name] for name in self.inputs]
+        if None in columns.values():
+            return [nan if columns[name] is None else columns[name] for name in self.inputs]  # type: ignore[misc]
+        return [columns[name] for name in self.inputs]  # type: ignore[misc]  # none is None
 
     def _impute(
-        self, found: dict[str, float | None], causes: Mapping[str, Cause], otherwise: Cause
+        self,
+        found: dict[str, float | None],
+        causes: Mapping[str, Cause],
+        otherwise: Cause,
+        fields: Any = None,
     ) -> FeatureRow:
         if None not in found.values():
-            return FeatureRow(cast("dict[str, float]", found), {})
+            found.update(self._all_there)
+            return FeatureRow(found, {})
         imputed = {
-            name: self._imputer.impute(name, causes.get(name, otherwise))
+            name: self._imputer.impute(name, Absent(causes.get(name, otherwise), found, fields))
             for name, value in found.items()
             if value is None
         }
         for name, each in imputed.items():
             found[name] = each.value
-        return FeatureRow(cast("dict[str, float]", found), imputed)
+        for name, column in self._indicated.items():
+            found[name] = float(column in imputed)
+        lacking = tuple(name for name, each in imputed.items() if refuses(each))
+        return FeatureRow(found, imputed, lacking)
 
 
-def _note_causes(causes: dict[str, Cause], names: tuple[str, ...], part: EntityPart) -> None:
+def _note_causes(
+    causes: dict[str, Cause], names: tuple[str, ...], part: EntityPart, *, late: bool
+) -> None:
     cause = Cause.WINDOW_EMPTY if part.seen else Cause.NEVER_SEEN
+    if late or part.late:
+        cause = Cause.LATE
     for name, value in zip(names, part.features, strict=True):
         if value is None:
             causes[name] = cause

@@ -1,22 +1,20 @@
 """Every mistake that a definition can have, in words that name the place and the mend.
 
-May import definition only.
+May import source_mistakes, imputation_mistakes, sizes and definition.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
 from collections import Counter
 from datetime import datetime, timedelta
-from math import inf
 from types import FunctionType, NoneType
 from typing import TYPE_CHECKING
 
 from headrace.definition import (
+    INDICATOR,
     LIFETIME,
     Aggregate,
-    Constant,
     Count,
     Definition,
     DistinctCount,
@@ -29,28 +27,25 @@ from headrace.definition import (
     Max,
     Mean,
     Min,
-    Number,
     Source,
     Std,
     Sum,
     Text,
     TimeSinceLast,
-    TrainingMean,
-    TrainingMedian,
     View,
     window_label,
 )
+from headrace.imputation_mistakes import imputation_mistakes
 from headrace.sizes import MAX_HEAD, MAX_HOP_BYTES, MAX_TILES, hop_bytes_of
+from headrace.source_mistakes import NAME, source_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _SECOND = timedelta(seconds=1)
-_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _AGGREGATES = (
     Count, TimeSinceLast, Sum, Mean, Std, Min, Max, First, Last, LastN, DistinctCount,
 )  # fmt: skip
-_POLICIES = (Constant, TrainingMean, TrainingMedian)
 _LIST = (list, tuple), "a list"
 _DURATION = (timedelta,), "a duration, such as days(7)"
 _DEFINITION_TYPES = {
@@ -71,6 +66,7 @@ _SOURCE_TYPES = {
     "ahead": _DURATION,
     "not_before": ((datetime,), "an aware datetime"),
     "revised_by": ((str,), "the name of a Number field"),
+    "rules": _LIST,
 }
 _VIEW_TYPES = {
     "entity": ((Entity,), "an Entity"),
@@ -124,13 +120,9 @@ def _wrong_types(
             yield f"{place}: {name} is {getattr(of, name)!r}; expected {expected}"
 
 
-def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < inf
-
-
 def _meaning_mistakes(definition: Definition) -> Iterator[str]:
     for source in definition.sources:
-        yield from _source_mistakes(source)
+        yield from source_mistakes(source)
     for kind, names in (
         ("sources", [source.name for source in definition.sources]),
         ("views", [view.name for view in definition.views]),
@@ -146,61 +138,13 @@ def _meaning_mistakes(definition: Definition) -> Iterator[str]:
         yield from _view_mistakes(view, definition)
     yield from _size_mistakes(definition)
     yield from _input_mistakes(definition)
-    yield from _imputation_mistakes(definition)
+    yield from imputation_mistakes(definition)
     yield from _scoring_mistakes(definition)
-
-
-def _source_mistakes(source: Source) -> Iterator[str]:
-    place = f"source {source.name!r}"
-    roles = Counter([source.id, source.time, *source.entities, *source.fields, "source"])
-    for name, times in roles.items():
-        if not _NAME.match(name):
-            yield f"{place}: field {name!r}; expected lower case letters, digits and underscores"
-        if times > 1:
-            yield f"{place}: field {name!r} has {times} roles; give each role a field of its own"
-    if not _NAME.match(source.name):
-        yield f"{place}: expected lower case letters, digits and underscores as its name"
-    yield from _entity_mistakes(place, source)
-    for name, kind in source.fields.items():
-        yield from _field_mistakes(f"{place}: field {name!r}", kind)
-    if source.revised_by and not isinstance(source.fields.get(source.revised_by), Number):
-        yield f"{place}: revised_by is {source.revised_by!r}; expected one of its Number fields"
-    yield from _time_mistakes(place, source)
-
-
-def _entity_mistakes(place: str, source: Source) -> Iterator[str]:
-    for name, each in source.entities.items():
-        if not _NAME.match(each.name):
-            yield f"{place}: entities[{name!r}] is {each!r}; expected Entity('lower_case_name')"
-    for entity, times in Counter(source.entities.values()).items():
-        if times > 1:
-            yield f"{place}: {times} fields hold a {entity.name!r}; declare an entity for each role"
-
-
-def _time_mistakes(place: str, source: Source) -> Iterator[str]:
-    if not timedelta(0) <= source.lateness <= timedelta(days=366):
-        yield f"{place}: lateness is {source.lateness}; expected 0 to 366 days"
-    if source.ahead < timedelta(0):
-        yield f"{place}: ahead is {source.ahead}; expected 0 or more"
-    if source.not_before.tzinfo is None or source.not_before.timestamp() < 0:
-        yield f"{place}: not_before is {source.not_before}; expected an aware time from 1970 on"
-
-
-def _field_mistakes(place: str, kind: object) -> Iterator[str]:
-    if not isinstance(kind, (Number, Flag, Text)):
-        yield f"{place} is {kind!r}; expected Number(...), Flag() or Text(...)"
-    elif isinstance(kind, Number) and kind.at_least is not None and kind.at_most is not None:
-        if kind.at_least > kind.at_most:
-            yield f"{place}: at_least {kind.at_least} is above at_most {kind.at_most}; swap them"
-    elif isinstance(kind, Text) and not isinstance(kind.one_of, tuple):
-        yield f"{place}: one_of is {kind.one_of!r}; expected a tuple of texts, such as ('a', 'b')"
-    elif isinstance(kind, Text) and kind.max_length < 1:
-        yield f"{place}: max_length is {kind.max_length}; expected 1 or more"
 
 
 def _view_mistakes(view: View, definition: Definition) -> Iterator[str]:
     place = f"view {view.name!r}"
-    if not _NAME.match(view.name):
+    if not NAME.match(view.name):
         yield f"{place}: expected lower case letters, digits and underscores as its name"
     if view.source not in definition.sources:
         yield f"{place}: source {view.source.name!r} is not among sources; add it there"
@@ -275,13 +219,20 @@ def _size_mistakes(definition: Definition) -> Iterator[str]:
 def _input_mistakes(definition: Definition) -> Iterator[str]:
     numeric = [n for n, kind in definition.scored.fields.items() if not isinstance(kind, Text)]
     known = [*definition.view_features, *definition.request_feature_names, *numeric]
+    for name in known:
+        if name.endswith(INDICATOR):
+            yield f"{name!r}: ends in {INDICATOR}, as inputs do that say what is absent; rename it"
     if not definition.inputs:
         yield "inputs: empty; expected the names of the model's inputs, in order"
     for name, times in Counter(definition.inputs).items():
-        if name not in known:
+        if name.removesuffix(INDICATOR) not in known:
             yield f"inputs: {name!r} is unknown; expected one of {', '.join(known)}"
         if times > 1:
             yield f"inputs: {name!r} is there {times} times; name each input once"
+    yield from _request_feature_mistakes(definition)
+
+
+def _request_feature_mistakes(definition: Definition) -> Iterator[str]:
     for function in definition.request_features:
         if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
             yield f"request_features: {function!r}; expected a named function of (event, features)"
@@ -289,17 +240,6 @@ def _input_mistakes(definition: Definition) -> Iterator[str]:
             yield f"request feature {function.__name__!r}: expected two parameters, event, features"
         elif function.__name__ in definition.scored.fields:
             yield f"request feature {function.__name__!r}: is a field's name too; rename it"
-
-
-def _imputation_mistakes(definition: Definition) -> Iterator[str]:
-    known = {*definition.columns, *(view.name for view in definition.views)}
-    for name, policy in {**definition.imputation, "default": definition.default_imputation}.items():
-        if not isinstance(policy, _POLICIES):
-            yield f"imputation of {name!r}: {policy!r}; expected Constant(x), TrainingMean() ..."
-        elif isinstance(policy, Constant) and not _finite(policy.value):
-            yield f"imputation of {name!r}: {policy!r}; expected a finite number"
-        if name not in known and name != "default":
-            yield f"imputation: {name!r} is neither feature, input nor view; mend the name"
 
 
 def _scoring_mistakes(definition: Definition) -> Iterator[str]:

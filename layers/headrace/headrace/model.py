@@ -11,6 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import nan
 from typing import TYPE_CHECKING, Any, Protocol
 
 import joblib
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 
 from headrace.errors import BundleError
-from headrace.imputation import Imputer
+from headrace.imputation import Imputer, Statistic
 from headrace.loading import definition_hash, load_definition
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from headrace.definition import Definition
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 MODEL = "model.joblib"
 IMPUTATION = "imputation.json"
@@ -44,7 +45,8 @@ class Model(Protocol):
         """Probabilities of the positive class, 0 to 1.
 
         Args:
-            rows: Shape (n, inputs), in the manifest's order of inputs, without absent values.
+            rows: Shape (n, inputs), in the manifest's order of inputs; NaN where the definition
+                leaves a value absent.
         """
 
 
@@ -98,10 +100,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GoldenRow(msgspec.Struct, frozen=True):
-    """Inputs with the score that training saw for them."""
+    """Inputs (None stands for NaN) with the score that training saw for them."""
 
-    inputs: list[float]
+    inputs: list[float | None]
     score: float
+
+    def row(self) -> list[float]:
+        """The inputs as the model takes them."""
+        return [nan if value is None else value for value in self.inputs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ def load_bundle(model_dir: Path) -> Bundle:
     manifest = _read_manifest(folder)
     _check_fit(manifest, definition)
     files = {name: _read_verified(folder / name, sha) for name, sha in manifest.files.items()}
-    imputer = Imputer(definition, _decoded(files, IMPUTATION, dict[str, float]))
+    imputer = Imputer(definition, _decoded(files, IMPUTATION, dict[str, list[Statistic]]))
     model = SklearnModel(_unpickled(_part(files, MODEL)))
     _check_golden(model, _decoded(files, GOLDEN, list[GoldenRow]))
     return Bundle(definition, manifest, model, imputer)
@@ -233,7 +239,7 @@ def _check_golden(model: Model, golden: Sequence[GoldenRow]) -> None:
         msg = f"{GOLDEN}: no rows; expected some, to check the model with"
         raise BundleError(msg)
     try:
-        scores = model.score([row.inputs for row in golden])
+        scores = model.score([row.row() for row in golden])
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         msg = f"{GOLDEN}: the model cannot score its rows ({error}); train again"
         raise BundleError(msg) from error

@@ -61,6 +61,8 @@ class Outcome:
         quarantined: Reason -> records.
         unknown_fields: Field -> events that carried it.
         imputed: Cause -> values.
+        invalid: Field -> events in which it was absent because what came was invalid.
+        accepted: Field or rule -> events that broke it and were taken as they came.
         degraded: View -> events that met it after it had outgrown exact rows.
         lags: Seconds from arrival to stored score, one per scored event.
         failed: Sequence number of the first record that was not processed; None if all were.
@@ -78,6 +80,8 @@ class Outcome:
     quarantined: Counter[str] = field(default_factory=Counter)
     unknown_fields: Counter[str] = field(default_factory=Counter)
     imputed: Counter[str] = field(default_factory=Counter)
+    invalid: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
     lags: list[float] = field(default_factory=list)
     failed: str | None = None
@@ -102,8 +106,9 @@ class Outcome:
                 self.late += 1
             elif any(part.new for part in work.parts.values()):
                 self.folded += 1
-            for name in work.event.unknown:
-                self.unknown_fields[name] += 1
+            self.unknown_fields.update(work.event.unknown)
+            self.invalid.update(work.event.invalid)
+            self.accepted.update(work.event.accepted)
             for part in work.parts.values():
                 for view in part.degraded:
                     self.degraded[view] += 1

@@ -38,8 +38,9 @@ class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True):
         definition_hash: The definition's hash.
         late: The event arrived after its allowed lateness and did not change state.
         entities: Entity -> id.
-        features: Every column as the model saw it, after imputation.
-        imputed: Column -> cause and value, for those that were absent.
+        features: Every column and indicator as the model saw it, after imputation; None where
+            it saw NaN.
+        imputed: Column -> cause, value and policy, for those that were absent.
         ages: Entity -> seconds from the newest earlier event used to this one; None without one.
         degraded: Views that were too large to stay exact for this event.
         scored_at: ISO 8601, UTC.
@@ -54,7 +55,7 @@ class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True):
     definition_hash: str
     late: bool
     entities: dict[str, str]
-    features: dict[str, float]
+    features: dict[str, float | None]
     imputed: dict[str, Imputed]
     ages: dict[str, float | None]
     scored_at: str
@@ -71,8 +72,8 @@ class BatchScore(msgspec.Struct, frozen=True, kw_only=True):
         score: Probability of the positive class, 0 to 1.
         model_version: The bundle's version.
         definition_hash: The definition's hash.
-        features: Every column as the model saw it, after imputation.
-        imputed: Column -> cause and value.
+        features: As of a score record.
+        imputed: As of a score record.
         age: Seconds from the entity's newest event to the run; None without one.
         expires: Unix second after which the score must not be used.
     """
@@ -83,7 +84,7 @@ class BatchScore(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     model_version: str
     definition_hash: str
-    features: dict[str, float]
+    features: dict[str, float | None]
     imputed: dict[str, Imputed]
     age: float | None
     expires: int

@@ -114,11 +114,18 @@ class Scorer:
             state.note_scored(event.id, event.time)
 
     def score_works(self, works: Sequence[Work]) -> None:
-        """Assemble the rows of folded works of the scored source and score them in one call."""
+        """Assemble the rows of folded works of the scored source and score them in one call.
+
+        What lacks a required value gets the prior: the ladder's last rung.
+        """
+        whole = []
         for work in works:
             work.row = self.assembler.of_event(work.event, work.parts)
-        rows = [self.assembler.input_row(work.row) for work in works if work.row]
-        for work, score in zip(works, self.bundle.model.score(rows), strict=True):
+            work.score = self.bundle.manifest.prior
+            if not work.row.lacking:
+                whole.append((work, self.assembler.input_row(work.row)))
+        scores = self.bundle.model.score([row for _, row in whole])
+        for (work, _), score in zip(whole, scores, strict=True):
             work.score = score
 
     def record(self, work: Work, scored_at: str) -> ScoreRecord:
@@ -133,7 +140,7 @@ class Scorer:
             source=event.source.name,
             event_time=us_to_text(event.time),
             score=work.score,
-            rung=Rung.REAL_TIME,
+            rung=Rung.PRIOR if row.lacking else Rung.REAL_TIME,
             model_version=self.bundle.manifest.model_version,
             definition_hash=self.bundle.manifest.definition_hash,
             late=work.late,

@@ -31,6 +31,8 @@ def note_outcome(outcome: Outcome) -> None:
         "Quarantined": sum(outcome.quarantined.values()),
         "UnknownFields": sum(outcome.unknown_fields.values()),
         "Imputed": sum(outcome.imputed.values()),
+        "Invalid": sum(outcome.invalid.values()),
+        "Accepted": sum(outcome.accepted.values()),
         "Degraded": sum(outcome.degraded.values()),
         "Deferred": outcome.deferred,
         "FailedBatches": int(outcome.failed is not None and not outcome.deferred),
@@ -41,6 +43,8 @@ def note_outcome(outcome: Outcome) -> None:
         metrics.add_metric(name, MetricUnit.Count, count)
     _count_by("Quarantined", "reason", outcome.quarantined)
     _count_by("Imputed", "cause", outcome.imputed)
+    _count_by("Invalid", "field", outcome.invalid)
+    _count_by("Accepted", "field", outcome.accepted)
     level = logger.error if counts["FailedBatches"] else logger.info
     level("batch", extra={**counts, "failed": outcome.failed, "error": outcome.error})
 

@@ -193,7 +193,7 @@ class Storyteller:
         answers = self.story.answers
         reply = aws.api.request("POST", "/scores", event)
         answers["POST /scores"] = f"{reply.status} score {reply.json()['score']:.4f}"
-        faulty = event | {"event_time": "2024-05-01T12:00:00", "amount": -3}
+        faulty = event | {"event_time": "2024-05-01T12:00:00", "customer_id": None}
         reply = aws.api.request("POST", "/scores", faulty)
         faults = ", ".join(fault["reason"] for fault in reply.json()["faults"])
         answers["POST /scores, two faults"] = f"{reply.status} {faults}"
@@ -244,8 +244,8 @@ def _bad_records() -> list[tuple[bytes, str]]:
     }
     bad = [
         event | {"event_time": "2024-05-01T12:00:00"},
-        event | {"amount": -5},
-        event | {"amount": "five"},
+        event | {"customer_id": True},
+        event | {"terminal_id": ""},
         event | {"event_time": "1970-01-01T00:00:00Z"},
         event | {"source": "refunds"},
         {name: value for name, value in event.items() if name != "customer_id"},

@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class ScoreColumns(MemoryScores):
         self.keeping = True
         self._ids: dict[str, None] = {}
         self._names: tuple[str, ...] = ()
-        self._columns = definition.columns
+        self._columns = (*definition.columns, *definition.indicators)
         self._scores, self._late = array("d"), array("B")
         self._features = array("d")  # row after row; a record's features are always in one order
         self._texts: dict[str, _Interned] = {
@@ -82,7 +83,7 @@ class ScoreColumns(MemoryScores):
     def _append(self, record: ScoreRecord) -> None:
         self._scores.append(record.score)
         self._names = self._names or tuple(record.features)
-        self._features.extend(record.features.values())
+        self._features.extend(nan if value is None else value for value in record.features.values())
         self._late.append(record.late)
         self._texts["rung"].append(str(record.rung))
         self._texts["model_version"].append(record.model_version)
@@ -260,7 +261,7 @@ def add_counts(counts: Counter[str], outcome: Outcome) -> None:
     """Add a batch to the counts of a replay."""
     for name in ("records", "scored", "folded", "repeated", "late", "conflicts"):
         counts[name] += getattr(outcome, name)
-    for name in ("quarantined", "imputed", "degraded", "unknown_fields"):
+    for name in ("quarantined", "imputed", "invalid", "accepted", "degraded", "unknown_fields"):
         counts[name] += sum(getattr(outcome, name).values())
     for reason, count in outcome.quarantined.items():
         counts[f"quarantined {reason}"] += count

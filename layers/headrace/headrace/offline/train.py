@@ -16,9 +16,8 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from headrace.definition import Constant
 from headrace.errors import BundleError, Misconfigured
-from headrace.imputation import Imputer, fit_statistics
+from headrace.imputation import Imputer, Statistics, fit_statistics, grouping_fields, unfitted
 from headrace.loading import definition_hash
 from headrace.model import (
     FORMAT,
@@ -33,11 +32,12 @@ from headrace.model import (
     content_version,
     sha256,
 )
+from headrace.offline.imputed_rows import BY, group_columns, imputed_rows, scorable_rows
 from headrace.offline.replay import replay
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from headrace.definition import Definition
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 GOLDEN_ROWS = 50
 LIBRARIES = ("scikit-learn", "numpy", "joblib")
 _LEAST_POSITIVES = 10
+
+Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Trained:
     """A fitted model with its data, ready to be bundled."""
 
     estimator: Any
-    statistics: dict[str, float]
+    statistics: Statistics
     inputs: list[list[float]]
     split: Split
     prior: float
@@ -83,11 +85,9 @@ class _NoModel:
 def feature_scorer(definition: Definition) -> Scorer:
     """A scorer that only computes features: before there is a model, scores are NaN.
 
-    Imputes constants where the definition names them, and NaN elsewhere.
+    Imputes what needs no training data, and NaN elsewhere.
     """
-    policies = {name: definition.policy(name) for name in definition.columns}
-    constants = {n: p.value if isinstance(p, Constant) else nan for n, p in policies.items()}
-    imputer = Imputer(definition, constants)
+    imputer = Imputer(definition, unfitted(definition))
     manifest = _manifest(definition, estimator="none", files={}, rows=0, prior=0.0)
     return Scorer(Bundle(definition, manifest, _NoModel(), imputer))
 
@@ -100,7 +100,8 @@ def training_rows(
 ) -> pl.DataFrame:
     """Features as the stream saw them, absent ones null, with the label of each event.
 
-    Events without a label are left out. Labels that arrive twice: the last one counts.
+    Events without a label are left out. Labels that arrive twice: the last one counts. Fields
+    that policies group by are there too: see ``imputed_rows.group_columns``.
     """
     frame = replay(feature_scorer(definition), [events, labels], progress=progress).scores
     absent = [
@@ -115,9 +116,11 @@ def training_rows(
         label=pl.col(definition.label.field).cast(pl.Int8),
     )
     label = label.unique(events.source.id, keep="last")
-    return frame.with_columns(absent).join(
+    rows = frame.with_columns(absent).join(
         label, on=events.source.id, how="inner", maintain_order="left"
     )
+    groups = group_columns(definition, events)
+    return rows.join(groups, on=events.source.id, how="left", maintain_order="left")
 
 
 def split_by_time(rows: pl.DataFrame, definition: Definition, test_days: int = 7) -> Split:
@@ -151,16 +154,25 @@ def train(definition: Definition, rows: pl.DataFrame, split: Split, estimator: A
         msg = f"estimator: {type(estimator).__name__} has no predict_proba; expected a classifier"
         raise Misconfigured(msg)
     time = pl.col("event_time")
+    rows = scorable_rows(definition, rows)
     train_rows = rows.filter(time.is_between(split.start, split.end, closed="left"))
     test_rows = rows.filter(time.is_between(split.test_start, split.test_end, closed="left"))
-    columns = {name: train_rows[name].to_list() for name in definition.columns}
-    statistics = fit_statistics(definition, columns)
-    x, y = _matrix(definition, train_rows, statistics), train_rows["label"].to_numpy()
+    statistics = fit_statistics(
+        definition,
+        {name: train_rows[name].to_list() for name in definition.columns},
+        {
+            name: train_rows[BY + name].to_list()
+            for name in grouping_fields(definition)
+            if BY + name in rows.columns
+        },
+    )
+    imputer = Imputer(definition, statistics)
+    x, y = _matrix(definition, train_rows, imputer), train_rows["label"].to_numpy()
     if y.sum() < _LEAST_POSITIVES:
         msg = f"training: {int(y.sum())} positive labels; expected at least {_LEAST_POSITIVES}"
         raise Misconfigured(msg)
-    estimator.fit(x, y)
-    held_out = _matrix(definition, test_rows, statistics)
+    _fit_estimator(estimator, x, y)
+    held_out = _matrix(definition, test_rows, imputer)
     metrics = _metrics(test_rows, SklearnModel(estimator).score(held_out.tolist()))
     return Trained(estimator, statistics, x.tolist(), split, float(y.mean()), metrics)
 
@@ -215,11 +227,17 @@ def load_estimator(path: Path) -> Any:
     return module.build()
 
 
-def _matrix(
-    definition: Definition, rows: pl.DataFrame, statistics: Mapping[str, float]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    filled = [pl.col(name).fill_null(statistics[name]) for name in definition.inputs]
-    return rows.select(filled).to_numpy()
+def _matrix(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> Matrix:
+    return imputed_rows(definition, rows, imputer).select(definition.inputs).to_numpy()
+
+
+def _fit_estimator(estimator: Any, x: Matrix, y: Any) -> None:
+    try:
+        estimator.fit(x, y)
+    except ValueError as error:
+        name = type(estimator).__name__
+        msg = f"estimator: {name} cannot be fitted on these rows: {error}"
+        raise Misconfigured(msg) from error
 
 
 def _metrics(rows: pl.DataFrame, scores: Sequence[float]) -> dict[str, float]:
@@ -239,7 +257,7 @@ def _golden(trained: Trained) -> list[GoldenRow]:
         raise BundleError(msg)
     ranked = np.argsort(scores, kind="stable")
     places = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).round().astype(int))
-    return [GoldenRow(trained.inputs[i], scores[i]) for i in ranked[places].tolist()]
+    return [GoldenRow(list(trained.inputs[i]), scores[i]) for i in ranked[places].tolist()]
 
 
 def _manifest(
