@@ -108,4 +108,5 @@ definition = Definition(
     },
     batch_entity=customer,
     label=Label(labels, "is_fraud"),
+    freshness={customer: days(30)},  # who has been away for longer has empty windows
 )

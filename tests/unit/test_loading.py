@@ -239,6 +239,11 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("number-group", policy(TrainingMedian(by="items")),
      "by is 'items'; expected a Text, Flag or entity field: channel, note, contactless, card_id"),
     ("no-group", policy(TrainingMean(by="note", least=0)), "least is 0; expected 1 or more rows"),
+    ("freshness", {"freshness": {card: days(0)}},
+     "freshness of 'card': datetime.timedelta(0); expected a duration of more than 0"),
+    ("freshness-entity", {"freshness": {Entity("person"): days(1)}},
+     "freshness: Entity(name='person') is no entity of the scored source; mend it"),
+    ("freshness-list", {"freshness": [card]}, "freshness is [Entity(name='card')]; expected"),
     ("text-constant", {"imputation": {"amount": Constant("x")}}, "imputation of 'amount'"),  # type: ignore[arg-type]
 ]  # fmt: skip
 

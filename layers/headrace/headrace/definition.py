@@ -231,6 +231,7 @@ class Definition:
         label: What training learns.
         fresh_for: How long a real-time score is given on look-up and needs no batch score.
         batch_valid_for: A batch score older than this is not given any more.
+        freshness: Entity -> how old the newest event that a score uses of it should be at most.
     """
 
     sources: Sequence[Source]
@@ -244,6 +245,7 @@ class Definition:
     default_imputation: Policy = field(default_factory=TrainingMedian)
     fresh_for: timedelta = timedelta(days=1)
     batch_valid_for: timedelta = timedelta(days=2)
+    freshness: Mapping[Entity, timedelta] = field(default_factory=dict)
 
     @property
     def scored_views(self) -> tuple[View, ...]:

@@ -58,6 +58,7 @@ _DEFINITION_TYPES = {
     "label": ((Label,), "Label(source, 'field')"),
     "fresh_for": _DURATION,
     "batch_valid_for": _DURATION,
+    "freshness": ((dict,), "a dict of Entity to duration"),
 }
 _SOURCE_TYPES = {
     "entities": ((dict,), "a dict of field to Entity"),
@@ -246,6 +247,11 @@ def _scoring_mistakes(definition: Definition) -> Iterator[str]:
     if definition.batch_entity not in definition.scored.entities.values():
         known = ", ".join(entity.name for entity in definition.scored.entities.values())
         yield f"batch_entity: {definition.batch_entity.name!r}; expected one of {known}"
+    for entity, age in definition.freshness.items():
+        if entity not in definition.scored.entities.values():
+            yield f"freshness: {entity!r} is no entity of the scored source; mend it"
+        elif not isinstance(age, timedelta) or age <= timedelta(0):
+            yield f"freshness of {entity.name!r}: {age!r}; expected a duration of more than 0"
     if definition.scored.revised_by:
         yield "scored: its source has revised_by; the first score of an event stays, so drop it"
     label = definition.label

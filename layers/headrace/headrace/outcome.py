@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from headrace.feature_row import EntityPart, FeatureRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.events import Event
 
@@ -64,6 +65,8 @@ class Outcome:
         invalid: Field -> events in which it was absent because what came was invalid.
         accepted: Field or rule -> events that broke it and were taken as they came.
         degraded: View -> events that met it after it had outgrown exact rows.
+        ages: Entity -> seconds from the newest event used to the event that was scored.
+        stale: Entity -> scores whose age is over the definition's objective.
         lags: Seconds from arrival to stored score, one per scored event.
         failed: Sequence number of the first record that was not processed; None if all were.
         failed_number: Its place in the batch, from 0.
@@ -83,6 +86,8 @@ class Outcome:
     invalid: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
+    ages: dict[str, list[float]] = field(default_factory=dict)
+    stale: Counter[str] = field(default_factory=Counter)
     lags: list[float] = field(default_factory=list)
     failed: str | None = None
     failed_number: int = -1
@@ -98,6 +103,14 @@ class Outcome:
         """Report a record, unless an earlier one is reported already."""
         if self.failed is None or number < self.failed_number:
             self.failed_number, self.failed, self.error = number, sequence, error
+
+    def note_ages(self, ages: Mapping[str, float | None], objectives: Mapping[str, float]) -> None:
+        """Note how fresh a score is: by entity, and against the objectives in seconds."""
+        for entity, age in ages.items():
+            if age is not None:
+                self.ages.setdefault(entity, []).append(age)
+                if age > objectives.get(entity, inf):
+                    self.stale[entity] += 1
 
     def count(self, works: Iterable[Work]) -> None:
         """Count what was met on the way of these works."""

@@ -47,6 +47,8 @@ class Scorer:
         self.decoder = EventDecoder(bundle.definition)
         self.codec = StateCodec(bundle.definition)
         self.assembler = Assembler(bundle.definition, self.codec, bundle.imputer)
+        freshness = self.definition.freshness.items()
+        self.freshness = {entity.name: age.total_seconds() for entity, age in freshness}
         read = {(v.source.name, v.entity.name) for v in self.definition.views}
         scored = self.definition.scored
         self._entities = {
@@ -313,7 +315,9 @@ class StreamScorer:
         other: list[ScoreRecord] = []
         first = {work.event.id: work for work in reversed(scored)}
         for work in first.values():
-            (new if work.new else other).append(self._scorer.record(work, stamp))
+            record = self._scorer.record(work, stamp)
+            (new if work.new else other).append(record)
+            outcome.note_ages(record.ages, self._scorer.freshness)
         try:
             if new:
                 self._scores.put_new(new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headrace.outcome import Outcome
 
 _NAMESPACE = "Headrace"
-_MOST_VALUES = 100  # of one metric in one line of the embedded metric format
+_MOST_VALUES = 99  # of one metric in one line; at the hundredth Powertools begins another
 
 logger = Logger()
 metrics = Metrics(namespace=_NAMESPACE)
@@ -34,17 +34,21 @@ def note_outcome(outcome: Outcome) -> None:
         "Invalid": sum(outcome.invalid.values()),
         "Accepted": sum(outcome.accepted.values()),
         "Degraded": sum(outcome.degraded.values()),
+        "Stale": sum(outcome.stale.values()),
         "Deferred": outcome.deferred,
         "FailedBatches": int(outcome.failed is not None and not outcome.deferred),
     }
     for lag in _spread(outcome.lags):
         metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
+    for entity, ages in outcome.ages.items():
+        _spread_by("Freshness", "entity", entity, ages)
     for name, count in counts.items():
         metrics.add_metric(name, MetricUnit.Count, count)
     _count_by("Quarantined", "reason", outcome.quarantined)
     _count_by("Imputed", "cause", outcome.imputed)
     _count_by("Invalid", "field", outcome.invalid)
     _count_by("Accepted", "field", outcome.accepted)
+    _count_by("Stale", "entity", outcome.stale)
     level = logger.error if counts["FailedBatches"] else logger.info
     level("batch", extra={**counts, "failed": outcome.failed, "error": outcome.error})
 
@@ -65,8 +69,16 @@ def _count_by(metric: str, dimension: str, counts: Mapping[str, int]) -> None:
             single.add_dimension(dimension, value)
 
 
+def _spread_by(metric: str, dimension: str, value: str, seconds: Sequence[float]) -> None:
+    line = EphemeralMetrics(namespace=_NAMESPACE)
+    line.add_dimension(dimension, value)
+    for each in _spread(seconds):
+        line.add_metric(metric, MetricUnit.Seconds, each)
+    line.flush_metrics()
+
+
 def _spread(values: Sequence[float]) -> list[float]:
-    """At most 100 of the values, evenly over their ranks; the largest among them."""
+    """At most 99 of the values, evenly over their ranks; the largest among them."""
     ranked = sorted(values, reverse=True)
     step = -(-len(ranked) // _MOST_VALUES) or 1
     return ranked[::step]
