@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +184,45 @@ def test_counts_of_nothing_are_zero_and_not_imputed() -> None:
 def test_features_of_a_late_event_that_find_nothing_say_that_it_is_late() -> None:
     found = causes((payment(1), NOON), (payment(2, NOON - 3 * HOUR), NOON))
     assert (found[RISK], found[BEFORE]) == (Cause.LATE, Cause.LATE)
+
+
+def grown(before: View, after: View, gap: int) -> ScoreRecord:
+    """The record of a payment ``gap`` later, when a window was widened after the first payments."""
+    lab = Lab(make_definition(views=[spending, spread, before, risk]))
+    for number, at in enumerate((NOON, NOON + MINUTE, NOON + 10 * DAY)):
+        lab.stream.score([record(payment(number, at, amount=30), at)])
+    wider = make_definition(views=[spending, spread, after, risk], inputs=["amount", "discount"])
+    now = Lab(wider, states=lab.states)
+    now.stream.score([record(payment(9, NOON + gap), NOON + gap)])
+    found: ScoreRecord = now.scores.get("9")
+    return found
+
+
+def test_window_that_has_grown_over_what_was_kept_is_absent_and_not_wrong() -> None:
+    after = replace(traffic, windows=[days(1), days(40)])
+    found = grown(traffic, after, 10 * DAY + HOUR)
+    assert found.features["shop_count_1d"] == 2.0  # of the last day, all is there
+    assert found.imputed["shop_count_40d"].cause is Cause.NOT_KEPT
+    assert found.imputed["shop_amount_sum_40d"].cause is Cause.NOT_KEPT
+
+
+def test_window_that_has_grown_counts_again_once_all_of_it_was_kept() -> None:
+    after = replace(traffic, windows=[days(1), days(3)])
+    found = grown(traffic, after, 12 * DAY)
+    assert (found.features["shop_count_3d"], found.features["shop_count_1d"]) == (2.0, 1.0)
+
+
+def test_event_so_late_that_its_windows_are_gone_has_no_counts_of_what_is_left() -> None:
+    lab = Lab()
+    lab.stream.score(
+        [record(payment(n, NOON + n * HOUR), NOON + n * HOUR, n) for n in (0, 1, 60, 61)]
+    )
+    now = NOON + 61 * HOUR
+    lab.stream.score([record(payment(9, NOON + 2 * HOUR), now)])
+    found = lab.scores.get("9")
+    assert found.late
+    assert found.imputed["card_count_1d"].cause is Cause.LATE
+    assert found.features["card_count_1h"] == 1.0  # nothing of that hour has left
 
 
 # Policies, each as the stream applies it

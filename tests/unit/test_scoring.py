@@ -348,7 +348,19 @@ def of_another_layout(lab: Lab) -> bytes:
     return bytes(before.states.items["shop#7"].data)
 
 
-@pytest.mark.parametrize("data", [lambda _: b"scrambled", of_another_layout])
+def of_another_filter(lab: Lab) -> bytes:
+    """A shop's state as a definition wrote it whose view did not want every event."""
+    other = replace(traffic, where=has_amount)
+    before = Lab(make_definition(views=[spending, spread, other, risk]))
+    before.stream.score(records([payment(0, shop_id=7)]))
+    return bytes(before.states.items["shop#7"].data)
+
+
+def has_amount(event: Any) -> bool:
+    return event.amount is not None
+
+
+@pytest.mark.parametrize("data", [lambda _: b"scrambled", of_another_layout, of_another_filter])
 def test_state_that_cannot_be_read_holds_up_only_what_touches_it(
     data: Callable[[Lab], bytes],
 ) -> None:

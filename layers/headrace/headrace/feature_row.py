@@ -34,6 +34,7 @@ class EntityPart(msgspec.Struct):
         seen: Whether a view had any event before.
         newest: Event time of the newest earlier event used, microseconds UTC.
         degraded: Views that have given up exact rows for tiles.
+        cut: Places in ``features`` of views with a window that reaches back too far.
     """
 
     features: list[float | None] = []
@@ -43,9 +44,12 @@ class EntityPart(msgspec.Struct):
     seen: bool = False
     newest: int | None = None
     degraded: list[str] = []
+    cut: set[int] = set()
 
     def add(self, step: Step) -> None:
         """Add what one more view says."""
+        if step.cut:
+            self.cut.update(range(len(self.features), len(self.features) + len(step.features)))
         self.features += step.features
         self.seen = self.seen or step.seen
         if step.newest is not None and (self.newest is None or step.newest > self.newest):
@@ -157,9 +161,10 @@ def _note_causes(
     cause = Cause.WINDOW_EMPTY if part.seen else Cause.NEVER_SEEN
     if late or part.late:
         cause = Cause.LATE
-    for name, value in zip(names, part.features, strict=True):
+    for number, (name, value) in enumerate(zip(names, part.features, strict=True)):
         if value is None:
-            causes[name] = cause
+            cut = number in part.cut and cause is Cause.WINDOW_EMPTY
+            causes[name] = Cause.NOT_KEPT if cut else cause
 
 
 def _call(

@@ -31,6 +31,7 @@ class Cause(StrEnum):
     NEVER_SEEN = "never_seen"  # nothing was known of the entity
     WINDOW_EMPTY = "window_empty"  # the entity is known, the window holds nothing
     LATE = "late"  # the event came so late that what its window held may be gone
+    NOT_KEPT = "not_kept"  # the window has grown: it reaches back further than was kept so far
     NOT_COMPUTABLE = "not_computable"  # a request feature lacks what it needs
     NO_EVENT = "no_event"  # the batch path has no event to take it from
 

@@ -15,13 +15,14 @@ import textwrap
 import traceback
 from datetime import datetime, timedelta
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from headrace.definition import LIFETIME, Definition
 from headrace.errors import DefinitionError
 from headrace.mistakes import mistakes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -74,6 +75,13 @@ def definition_hash(definition: Definition) -> str:
     """
     text = json.dumps(_canonical(definition), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def function_digest(function: Callable[..., Any]) -> str:
+    """Sixteen hex digits that change when what a function does may change."""
+    return hashlib.sha256(
+        json.dumps(_function_text(cast("FunctionType", function), set())).encode()
+    ).hexdigest()[:16]
 
 
 def _where(error: Exception, path: Path) -> str:

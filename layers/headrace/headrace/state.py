@@ -183,8 +183,9 @@ class StateCodec:
         packed = _decode_view(data)
         if packed.layout != self._layouts[name][bool(packed.tiles or packed.lifetime)]:
             msg = (
-                f"state of {shown_key(key)}: view {name!r} was written with other fields, hop or "
-                "source; give the changed view a new name, or rebuild state with `headrace replay`"
+                f"state of {shown_key(key)}: view {name!r} was written with other fields, hop, "
+                "source or filter; give the changed view a new name, or rebuild state with "
+                "`headrace replay`"
             )
             raise StateError(msg)
         columns = [Column(code, scale, _array(code, part)) for code, scale, part in packed.columns]

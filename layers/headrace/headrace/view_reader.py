@@ -46,6 +46,7 @@ class ViewReader:
         ]
         self._delay = microseconds(view.delay)
         self._hop = microseconds(view.hop) if view.hop else 0
+        self._width = sum(len(read(None, 0)) for _, read in self._readers)
         self._nothing: list[Accumulation] = [None] * len(self.cells)
 
     def _statistic(self, aggregate: Any) -> Any:
@@ -75,7 +76,8 @@ class ViewReader:
             as_of: Right edge before the delay, microseconds UTC, included.
 
         Returns:
-            One value per name in ``features``; None where a window holds nothing.
+            One value per name in ``features``; None where a window holds nothing, or reaches back
+            to where events have left the state: what it held cannot be known any more.
         """
         right = as_of - self._delay
         rows = state.rows
@@ -86,6 +88,9 @@ class ViewReader:
         before, of_rows = -1, self._nothing
         for window in self._windows:
             left = NEVER if window is None else self._snapped(right - window)
+            if self._is_cut(state, left):
+                values += [None] * self._width
+                continue
             start = 0 if window is None else bisect_right(times, (left - base) // unit, 0, stop)
             if start != before:  # else the rows hold no more than the shorter window's
                 before, of_rows = start, self.accumulated(rows, start, stop)
@@ -98,6 +103,19 @@ class ViewReader:
             for cell, read in self._readers:
                 values += read(found[cell], as_of)
         return values
+
+    def reaches_too_far(self, state: ViewState, as_of: int) -> bool:
+        """Whether a window as of an instant holds events that have left the state."""
+        if state.horizon == NEVER:
+            return False
+        right = as_of - self._delay
+        return any(
+            window is not None and self._is_cut(state, self._snapped(right - window))
+            for window in self._windows
+        )
+
+    def _is_cut(self, state: ViewState, left: int) -> bool:
+        return NEVER < left < state.horizon and not state.tiles
 
     def _tail(self, state: ViewState, first: int, right: int) -> list[Accumulation] | None:
         """Tiles after ``first`` whose events all lie at or before the right edge, merged."""

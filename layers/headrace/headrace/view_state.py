@@ -30,12 +30,14 @@ class Step(NamedTuple):
         features: One value per name in ``ViewFold.features``, as of the event.
         newest: Event time of the newest earlier event used, microseconds UTC; None without one.
         seen: Whether the view had any event before.
+        cut: Whether a window reaches back to where events have left the state.
     """
 
     folded: Folded
     features: list[float | None]
     newest: int | None
     seen: bool
+    cut: bool = False
 
 
 class ViewState:

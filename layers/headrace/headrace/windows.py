@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from headrace.definition import LIFETIME, View
 from headrace.events import Event, microseconds
+from headrace.loading import function_digest
 from headrace.rows import ABSENT_HASH, Rows
 from headrace.sizes import (
     HEAD_SLACK,
@@ -62,7 +63,9 @@ class ViewFold:
     @property
     def layout(self) -> bytes:
         """Four bytes that change when the packed state of the view would be read wrongly."""
-        return _digest(self.view.source.name, self.fields, self._hop, self.lifetime)
+        where = self.view.where
+        filtered = () if where is None else (function_digest(where),)
+        return _digest(self.view.source.name, self.fields, self._hop, self.lifetime, *filtered)
 
     @property
     def tile_layout(self) -> bytes:
@@ -230,7 +233,8 @@ class ViewFold:
             state = self._copy(state)
             self.insert(state.rows, event)
         current = self.reader.features_as_of(state, event.time)
-        return Step(folded, current, before.newest, before.seen)
+        cut = self.reader.reaches_too_far(state, event.time)
+        return Step(folded, current, before.newest, before.seen, cut)
 
     def look(
         self,
@@ -248,6 +252,7 @@ class ViewFold:
             self.reader.features_as_of(state, as_of) if features else [],
             self.reader.newest(state, as_of),
             state.horizon != NEVER or (len(state.rows) > 0 and state.rows.time(0) <= as_of),
+            self.reader.reaches_too_far(state, as_of),
         )
 
     def _without(self, state: ViewState, digests: Iterable[bytes]) -> ViewState:
