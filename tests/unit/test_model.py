@@ -20,6 +20,7 @@ from headrace.model import (
     IMPUTATION,
     MANIFEST,
     MODEL,
+    REFERENCE,
     content_version,
     load_bundle,
     sha256,
@@ -99,7 +100,7 @@ def test_manifest_says_what_the_bundle_is_and_came_from(model_dir: Path) -> None
     assert manifest.inputs == ["length", "person_count_1d"]
     assert (manifest.rows, manifest.prior, manifest.metrics) == (60, 0.4, {"auc": 1.0})
     assert manifest.trained_from == "2025-05-01T00:00:00+00:00"
-    assert set(manifest.files) == {MODEL, IMPUTATION, GOLDEN}
+    assert set(manifest.files) == {MODEL, IMPUTATION, GOLDEN, REFERENCE}
     assert manifest.estimator == "LogisticRegression()"
     assert len(manifest.model_version) == 12
     assert manifest.libraries.keys() >= {"scikit-learn", "numpy"}

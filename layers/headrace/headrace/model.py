@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from math import nan
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +21,7 @@ import numpy as np
 from headrace.errors import BundleError
 from headrace.imputation import Imputer, Statistic
 from headrace.loading import definition_hash, load_definition
+from headrace.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.joblib"
 IMPUTATION = "imputation.json"
 GOLDEN = "golden.json"
+REFERENCE = "reference.json"
 GOLDEN_TOLERANCE = 1e-9
 SERVING = "scikit-learn"
 _PICKLE_BOUND = ("scikit-learn",)
@@ -118,6 +120,7 @@ class Bundle:
     manifest: Manifest
     model: Model
     imputer: Imputer
+    reference: Reference = field(default_factory=dict)
 
 
 def load_bundle(model_dir: Path) -> Bundle:
@@ -139,7 +142,8 @@ def load_bundle(model_dir: Path) -> Bundle:
     imputer = Imputer(definition, _decoded(files, IMPUTATION, dict[str, list[Statistic]]))
     model = SklearnModel(_unpickled(_part(files, MODEL)))
     _check_golden(model, _decoded(files, GOLDEN, list[GoldenRow]))
-    return Bundle(definition, manifest, model, imputer)
+    reference = _decoded(files, REFERENCE, Reference)
+    return Bundle(definition, manifest, model, imputer, reference)
 
 
 def content_version(files: Mapping[str, str], found_hash: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.events import Event
+    from headrace.watch import Finding
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +68,7 @@ class Outcome:
         degraded: View -> events that met it after it had outgrown exact rows.
         ages: Entity -> seconds from the newest event used to the event that was scored.
         stale: Entity -> scores whose age is over the definition's objective.
+        findings: What began to differ from training.
         lags: Seconds from arrival to stored score, one per scored event.
         failed: Sequence number of the first record that was not processed; None if all were.
         failed_number: Its place in the batch, from 0.
@@ -88,6 +90,7 @@ class Outcome:
     degraded: Counter[str] = field(default_factory=Counter)
     ages: dict[str, list[float]] = field(default_factory=dict)
     stale: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
     failed: str | None = None
     failed_number: int = -1

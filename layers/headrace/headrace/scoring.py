@@ -18,6 +18,7 @@ from headrace.ports import Quarantined, StateWrite
 from headrace.scores import Rung, ScoreRecord
 from headrace.state import EntityState, StateCodec
 from headrace.view_state import Folded
+from headrace.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -167,6 +168,7 @@ class StreamScorer:
         clock: Clock,
     ) -> None:
         self._scorer, self._clock = scorer, clock
+        self._watch = Watch(scorer.bundle.reference)
         self._states, self._scores, self._quarantine = states, scores, quarantine
         self._jitter = Random()
 
@@ -226,6 +228,9 @@ class StreamScorer:
                     outcome.fail_at(number, record.sequence, str(unavailable))
                     break
                 outcome.quarantined[error.faults[0].reason] += 1
+        scored = self._scorer.definition.scored
+        seen = [work.event for work in works if work.event.source is scored]
+        outcome.findings += self._watch.note(seen)
         return works
 
     def _read(self, keys: Iterable[str], failed: dict[str, str]) -> dict[str, EntityState]:

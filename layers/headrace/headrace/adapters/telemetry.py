@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from headrace.batch import Progress
     from headrace.outcome import Outcome
+    from headrace.watch import Finding
 
 _NAMESPACE = "Headrace"
 _MOST_VALUES = 99  # of one metric in one line; at the hundredth Powertools begins another
@@ -34,6 +35,7 @@ def note_outcome(outcome: Outcome) -> None:
         "Invalid": sum(outcome.invalid.values()),
         "Accepted": sum(outcome.accepted.values()),
         "Degraded": sum(outcome.degraded.values()),
+        "Findings": len(outcome.findings),
         "Stale": sum(outcome.stale.values()),
         "Deferred": outcome.deferred,
         "FailedBatches": int(outcome.failed is not None and not outcome.deferred),
@@ -49,8 +51,18 @@ def note_outcome(outcome: Outcome) -> None:
     _count_by("Invalid", "field", outcome.invalid)
     _count_by("Accepted", "field", outcome.accepted)
     _count_by("Stale", "entity", outcome.stale)
+    for finding in outcome.findings:
+        _note_finding(finding)
     level = logger.error if counts["FailedBatches"] else logger.info
     level("batch", extra={**counts, "failed": outcome.failed, "error": outcome.error})
+
+
+def _note_finding(finding: Finding) -> None:
+    with single_metric("Findings", MetricUnit.Count, 1, namespace=_NAMESPACE) as single:
+        single.add_dimension("field", finding.field)
+        single.add_dimension("kind", finding.kind)
+    numbers = {name: value for name, value in finding._asdict().items() if name != "since"}
+    logger.warning("unlike training", extra=numbers)
 
 
 def note_run(progress: Progress) -> None:

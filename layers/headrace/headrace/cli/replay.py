@@ -8,10 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import polars as pl
 import typer
-from rich.table import Table
 
+from headrace.cli.replay_report import Report, lost_events
 from headrace.cli.terminal import (
     AsJson,
     Endpoint,
@@ -21,7 +20,6 @@ from headrace.cli.terminal import (
     fail,
     find_project,
     model_dir_of,
-    out,
     parse_duration,
     parse_time,
     print_json,
@@ -31,15 +29,17 @@ from headrace.loading import load_definition
 from headrace.local.faults import Faults
 from headrace.local.stream_replay import Trial, replay_through_stream
 from headrace.model import MANIFEST, load_bundle
+from headrace.offline.comparison import compared
 from headrace.offline.disorder import Disorder
 from headrace.offline.feed import read_feed
+from headrace.offline.holes import Holes
 from headrace.offline.replay import CHUNK, Conditions, Replay, Window, state_rows
 from headrace.offline.replay import replay as replay_in_memory
 from headrace.offline.train import feature_scorer
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from headrace.offline.feed import Feed
 
@@ -88,7 +88,20 @@ def replay(
             "also unprocessed, partial_put, crash, slow; with `--via kinesis`."
         ),
     ] = "",
-    seed: Annotated[int, typer.Option(help="Of disorder, duplicates and faults.")] = 0,
+    holes: Annotated[
+        str,
+        typer.Option(
+            help="What events lack, as shares: `absent=0.1,negative=0.01,text=0.01,unseen=0.05,"
+            "cents=0.02`; in memory."
+        ),
+    ] = "",
+    holes_hour: Annotated[
+        str | None, typer.Option(help="When the hour begins in which amounts come in cents.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also score clean, and with zeros in the holes.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of disorder, duplicates, holes and faults.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after an interrupted replay at `--endpoint`.")
     ] = False,
@@ -101,42 +114,48 @@ def replay(
     otherwise. The scores file has one row per event: id, event_time, score, rung,
     model_version, late, imputed, and every feature in a column of its own.
     """
-    check_folder(out_file, "--out")
-    check_folder(state_out, "--state-out")
+    _check_files(out_file, state_out, (events, labels))
+    if compare and labels is None:
+        fail("--compare needs --labels, to hold the scores against")
     with errors_told():
         path = definition or model_dir_of(None) / "definition.py"
         scorer = _scorer(path)
         feeds = _feeds(scorer, events, labels)
         untidy = Disorder(parse_duration(disorder, "--disorder"), duplicates, seed)
         trial = Trial(untidy, Faults.parse(faults), seed, resume, batch_size)
-        how = Conditions(untidy, batch_size or CHUNK, capacity)
-        if (faults or resume) and via is Via.MEMORY:
-            fail("--faults and --resume need --via kinesis: memory has no AWS")
-        if via is Via.KINESIS and (path.name != "definition.py" or not _has_bundle(path)):
-            fail("--via kinesis needs a file named definition.py with a bundle beside it")
+        hour = parse_time(holes_hour, "--holes-hour") if holes_hour else 0
+        pierced = Holes.parse(holes, hour, seed)
+        how = Conditions(untidy, batch_size or CHUNK, pierced, capacity)
+        _check_via(via, path, of_memory=bool(holes) or compare, of_stream=bool(faults) or resume)
         if capacity and via is Via.KINESIS:
             fail("--capacity needs --via memory; batches cost the same on both")
-        window = Window(
-            parse_time(seed_before, "--seed-before") if seed_before else 0,
-            parse_time(until, "--until") if until else 2**62,
-        )
+        window = _window(seed_before, until)
         with progress_bar(f"Replaying via {via}", sum(len(f.frame) for f in feeds)) as advance:
             if via is Via.MEMORY:
                 found = replay_in_memory(scorer, feeds, window, advance, how)
             else:
                 found = _through_stream(path.parent, feeds, window, endpoint, advance, trial)
+        qualities = compared(scorer, feeds, window, how, found.scores) if compare else {}
         found.scores.write_parquet(out_file)
         if state_out is not None:
             state_rows(scorer, found.states, found.newest).write_parquet(state_out)
-    for refused in {each.faults[0].reason: each for each in found.quarantined}.values():
-        err.print(f"Refused: {refused.faults[0].message}", markup=False, highlight=False)
+    _tell_refused(found)
     used = how.capacity.per_event(len(found.scores)) if capacity else {}
+    lost = lost_events(found, feeds[0], window) if via is Via.MEMORY else 0
+    report = Report(found, out_file, used, lost, qualities)
     if json:
-        print_json({"out": str(out_file), **found.counts, **used})
+        print_json(report.as_json())
     else:
-        _show(found, out_file, used)
+        report.show()
+    if lost:
+        fail(f"{lost:,} events were neither scored nor quarantined")
     if found.counts["failed"]:
         fail(f"{found.counts['failed']:,} records were given up; their batches failed every retry")
+
+
+def _tell_refused(found: Replay) -> None:
+    for refused in {each.faults[0].reason: each for each in found.quarantined}.values():
+        err.print(f"Refused: {refused.faults[0].message}", markup=False, highlight=False)
 
 
 def _through_stream(
@@ -154,6 +173,29 @@ def _through_stream(
         return replay_through_stream(
             template, model_dir, feeds, window, endpoint, advance, replace(trial, logs=logs)
         )
+
+
+def _check_via(via: Via, path: Path, *, of_memory: bool, of_stream: bool) -> None:
+    if via is Via.MEMORY and of_stream:
+        fail("--faults and --resume need --via kinesis: memory has no AWS")
+    if via is Via.KINESIS and (path.name != "definition.py" or not _has_bundle(path)):
+        fail("--via kinesis needs a file named definition.py with a bundle beside it")
+    if via is Via.KINESIS and of_memory:
+        fail("--holes and --compare need --via memory; scores are the same on both")
+
+
+def _check_files(out_file: Path, state_out: Path | None, read: Iterable[Path | None]) -> None:
+    check_folder(out_file, "--out")
+    check_folder(state_out, "--state-out")
+    if out_file.resolve() in {path.resolve() for path in read if path}:
+        fail(f"--out: {out_file} is what is replayed; expected another file")
+
+
+def _window(seed_before: str | None, until: str | None) -> Window:
+    return Window(
+        parse_time(seed_before, "--seed-before") if seed_before else 0,
+        parse_time(until, "--until") if until else 2**62,
+    )
 
 
 def _has_bundle(path: Path) -> bool:
@@ -176,20 +218,3 @@ def _feeds(scorer: Scorer, events: Path, labels: Path | None) -> list[Feed]:
         if absent and path is not None:
             err.print(f"{path.name} has no {', '.join(absent)}: missing in every event.")
     return feeds
-
-
-def _show(found: Replay, path: Path, used: dict[str, float]) -> None:
-    table = Table(title=f"{len(found.scores):,} scores in {path}", show_header=False)
-    for name, count in found.counts.items():
-        table.add_row(name, f"{count:,}")
-    for name, per_event in used.items():
-        table.add_row(f"{name.replace('_', ' ')} per event", f"{per_event:g}")
-    if len(found.scores):
-        for name, share in _top_imputed(found.scores):
-            table.add_row(f"imputed {name}", f"{share:.2%} of events")
-    out.print(table)
-
-
-def _top_imputed(scores: pl.DataFrame) -> list[tuple[str, float]]:
-    counts = scores.get_column("imputed").explode().drop_nulls().value_counts(sort=True)
-    return [(name, count / len(scores)) for name, count in counts.head(5).iter_rows()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,13 @@ from headrace.cli.terminal import progress as progress_bar
 from headrace.loading import load_definition
 from headrace.offline.feed import Feed, feed_of, read_feed
 from headrace.offline.simulator import Plan, simulate
-from headrace.offline.train import load_estimator, split_by_time, training_rows, write_bundle
+from headrace.offline.train import (
+    load_estimator,
+    reference_of,
+    split_by_time,
+    training_rows,
+    write_bundle,
+)
 from headrace.offline.train import train as fit
 
 if TYPE_CHECKING:
@@ -47,7 +54,9 @@ def train(
             rows = training_rows(definition, event_feed, label_feed, advance)
         split = split_by_time(rows, definition, test_days)
         err.print(f"Fitting on {split.start:%Y-%m-%d} to {split.end:%Y-%m-%d}")
-        manifest = write_bundle(folder, definition, fit(definition, rows, split, estimator))
+        trained = fit(definition, rows, split, estimator)
+        trained = replace(trained, reference=reference_of(definition, event_feed, split))
+        manifest = write_bundle(folder, definition, trained)
     if json:
         print_json(manifest)
     else:

@@ -22,6 +22,7 @@ from headrace.adapters.memory import MemoryQuarantine, MemoryScores, MemoryState
 from headrace.errors import HeadraceError
 from headrace.offline.disorder import Disorder, disordered
 from headrace.offline.feed import arrivals, records
+from headrace.offline.holes import HoleMaker, Holes
 from headrace.outcome import Outcome
 from headrace.scoring import Scorer, StreamScorer
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from headrace.offline.feed import Feed
     from headrace.ports import Quarantined
     from headrace.scores import ScoreRecord
+    from headrace.watch import Finding
 
 CHUNK = 20_000
 """Records in one call of the stream scorer; scores do not depend on it."""
@@ -143,6 +145,7 @@ class Replay:
         states: The entity states at the end.
         quarantined: The records that were refused.
         newest: Newest event time met, microseconds UTC.
+        findings: What began to differ from training in the part with scores, in order.
     """
 
     scores: pl.DataFrame
@@ -150,6 +153,7 @@ class Replay:
     quarantined: list[Quarantined]
     newest: int
     counts: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +163,14 @@ class Conditions:
     Attributes:
         disorder: How untidy it is.
         batch_size: Records in a call of the stream scorer.
+        holes: What is missing or wrong in the events.
         metered: Whether ``capacity`` counts what it would cost on DynamoDB.
         capacity: The count.
     """
 
     disorder: Disorder = field(default_factory=Disorder)
     batch_size: int = CHUNK
+    holes: Holes = field(default_factory=Holes)
     metered: bool = False
     capacity: Capacity = field(default_factory=Capacity)
 
@@ -197,19 +203,25 @@ def replay(
     tidy = arrivals(feeds).filter(pl.col("arrival") < window.end)
     order = disordered(feeds, tidy, how.disorder, window.start)
     counts: Counter[str] = Counter()
+    findings: list[Finding] = []
+    maker = HoleMaker(scorer.definition, how.holes)
     with _without_garbage_collection():
         for part, keep in split_at(order, window.start):
             columns.keeping = keep
             for chunk in records(feeds, part, how.batch_size if keep else CHUNK):
                 clock.set(chunk[-1].arrival)
-                add_counts(counts, checked((stream if keep else plain).score(chunk)))
+                batch = maker.pierced(chunk) if keep else chunk
+                outcome = checked((stream if keep else plain).score(batch))
+                add_counts(counts, outcome)
+                findings += outcome.findings if keep else []
                 progress(len(chunk))
     return Replay(
         columns.frame(feeds[0]),
         states,
         list(quarantine.refused.values()),
         _newest(feeds, window.end),
-        counts,
+        counts + Counter({f"holes {kind}": made for kind, made in maker.made.items()}),
+        findings,
     )
 
 
@@ -265,6 +277,8 @@ def add_counts(counts: Counter[str], outcome: Outcome) -> None:
         counts[name] += sum(getattr(outcome, name).values())
     for reason, count in outcome.quarantined.items():
         counts[f"quarantined {reason}"] += count
+    for cause, count in outcome.imputed.items():
+        counts[f"imputed {cause}"] += count
 
 
 def state_rows(scorer: Scorer, states: MemoryStates, as_of: int) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from math import nan
@@ -16,7 +16,9 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from headrace.definition import Field, Number
 from headrace.errors import BundleError, Misconfigured
+from headrace.field_checks import LARGEST_NUMBER
 from headrace.imputation import Imputer, Statistics, fit_statistics, grouping_fields, unfitted
 from headrace.loading import definition_hash
 from headrace.model import (
@@ -25,6 +27,7 @@ from headrace.model import (
     IMPUTATION,
     MANIFEST,
     MODEL,
+    REFERENCE,
     Bundle,
     GoldenRow,
     Manifest,
@@ -34,6 +37,7 @@ from headrace.model import (
 )
 from headrace.offline.imputed_rows import BY, group_columns, imputed_rows, scorable_rows
 from headrace.offline.replay import replay
+from headrace.reference import Reference, fit_reference
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -73,6 +77,7 @@ class Trained:
     split: Split
     prior: float
     metrics: dict[str, float]
+    reference: Reference = field(default_factory=dict)
 
 
 class _NoModel:
@@ -143,6 +148,27 @@ def split_by_time(rows: pl.DataFrame, definition: Definition, test_days: int = 7
     return Split(first, end, test_start, test_end)
 
 
+def reference_of(definition: Definition, events: Feed, split: Split) -> Reference:
+    """What the scored source's fields looked like in the training interval."""
+    time = pl.col(events.source.time)
+    frame = events.frame.filter(time.is_between(split.start, split.end, closed="left"))
+    columns = {
+        name: _valid(frame[name], kind).to_list()
+        for name, kind in definition.scored.fields.items()
+        if name in frame.columns
+    }
+    return fit_reference(definition, columns)
+
+
+def _valid(values: pl.Series, kind: Field) -> pl.Series:
+    """A field's values, null where they break its bounds."""
+    if not isinstance(kind, Number):
+        return values
+    low = -LARGEST_NUMBER if kind.at_least is None else kind.at_least
+    high = LARGEST_NUMBER if kind.at_most is None else kind.at_most
+    return values.cast(pl.Float64).set(~values.is_between(low, high), None)
+
+
 def train(definition: Definition, rows: pl.DataFrame, split: Split, estimator: Any) -> Trained:
     """Fit imputation and estimator on the training interval, measure on the test interval.
 
@@ -190,6 +216,7 @@ def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> M
         MODEL: buffer.getvalue(),
         IMPUTATION: _pretty(trained.statistics),
         GOLDEN: _pretty(golden),
+        REFERENCE: _pretty(trained.reference),
     }
     manifest = _manifest(
         definition,

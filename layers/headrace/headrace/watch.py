@@ -1,0 +1,217 @@
+"""Holds what comes against what training saw: unit changes, constant sensors, lost fields.
+
+A watch looks at the last hour of one function instance. It only reports: what else an instance
+has seen must not decide what becomes of a single event, or scores could not be computed again
+and state would depend on where batches are cut. May import reference and events.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import groupby
+from math import exp, lgamma, log
+from typing import TYPE_CHECKING, NamedTuple
+
+from headrace.reference import LEVELS, FieldReference, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from headrace.events import Event
+
+BIN_US = 300_000_000
+BINS = 12
+FACTORS = (10.0, 60.0, 100.0, 1_000.0, 3_600.0, 1_000_000.0, 1.609344, 2.20462, 3.28084)
+"""What units differ by: decimal prefixes, cents, minutes, hours, miles, pounds, feet."""
+
+LEVEL = 1e-6
+"""How improbable what is seen must be, were it as in training. A field is looked at every five
+minutes, 105,000 times a year: one false alarm in ten years of a field and kind."""
+
+LEAST_SHARE = 0.01
+"""Smaller shares are not worth an alarm, however certain."""
+
+LEAST_RATIO = 3.0
+_LEAST_EVENTS = 50
+_LOW, _HIGH = LEVELS.index(0.001), LEVELS.index(0.999)
+_BULK = LEVELS.index(0.01), LEVELS.index(0.99)
+_TAIL = 0.001
+
+
+class Kind(StrEnum):
+    """What can be wrong with a field as a whole."""
+
+    UNIT_CHANGE = "unit_change"  # values are off by a factor that units differ by
+    OUT_OF_RANGE = "out_of_range"  # more values than usual lie outside of what training saw
+    CONSTANT = "constant"  # one value only, where there used to be many
+    MISSING = "missing"  # the field is absent more often than in training
+    INVALID = "invalid"  # it breaks its type or bounds more often
+
+
+class Finding(NamedTuple):
+    """A field is not as it was in training.
+
+    Attributes:
+        field: Its name.
+        kind: What is wrong.
+        since: Arrival time of the events that showed it first, microseconds UTC.
+        events: Events in the hour that was looked at.
+        share: Share of them that it concerns.
+        expected: The share in training.
+        factor: For unit changes, what the values are off by.
+    """
+
+    field: str
+    kind: Kind
+    since: int
+    events: int
+    share: float
+    expected: float
+    factor: float = 0.0
+
+
+class _Counts:
+    """What five minutes brought of one field."""
+
+    __slots__ = ("events", "factors", "high", "invalid", "largest", "low", "missing", "smallest")
+
+    def __init__(self) -> None:
+        self.events = self.missing = self.invalid = self.low = self.high = 0
+        self.factors: dict[float, int] = {}
+        self.smallest, self.largest = float("inf"), float("-inf")
+
+    def add(self, other: _Counts) -> None:
+        for name in ("events", "missing", "invalid", "low", "high"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for factor, count in other.factors.items():
+            self.factors[factor] = self.factors.get(factor, 0) + count
+        self.smallest = min(self.smallest, other.smallest)
+        self.largest = max(self.largest, other.largest)
+
+
+class Watch:
+    """Watches the fields of one source through one function instance.
+
+    Attributes:
+        lasting: (field, kind) -> finding, for what is wrong at present.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.lasting: dict[tuple[str, Kind], Finding] = {}
+        self._reference = reference
+        self._bins: dict[int, dict[str, _Counts]] = {}
+
+    def note(self, events: Sequence[Event]) -> list[Finding]:
+        """Look at events of the scored source, in order of arrival.
+
+        Returns:
+            What began to be wrong with them.
+        """
+        begun: list[Finding] = []
+        for number, part in groupby(events, lambda event: event.arrival // BIN_US):
+            arrived = list(part)
+            counts = self._bins.setdefault(number, {})
+            for name, reference in self._reference.items():
+                _count(counts.setdefault(name, _Counts()), name, reference, arrived)
+            for old in [each for each in self._bins if each <= number - BINS]:
+                del self._bins[old]
+            begun += self._look(arrived[-1].arrival)
+        return begun
+
+    def _look(self, now: int) -> Iterator[Finding]:
+        before, self.lasting = self.lasting, {}
+        for name, reference in self._reference.items():
+            hour = _Counts()
+            for counts in self._bins.values():
+                hour.add(counts[name])
+            if hour.events < _LEAST_EVENTS:
+                continue
+            for finding in _findings(name, reference, hour, now):
+                key = finding.field, finding.kind
+                self.lasting[key] = before.get(key, finding)
+                if key not in before:
+                    yield finding
+
+
+def _count(counts: _Counts, name: str, reference: FieldReference, events: Sequence[Event]) -> None:
+    values = [value for event in events if (value := getattr(event.fields, name)) is not None]
+    counts.events += len(events)
+    counts.missing += len(events) - len(values)
+    counts.invalid += sum(1 for event in events if event.invalid and name in event.invalid)
+    if not reference.quantiles or not values:
+        return
+    low, high = reference.quantiles[_LOW], reference.quantiles[_HIGH]
+    smallest, largest = min(values), max(values)
+    counts.smallest = min(counts.smallest, smallest)
+    counts.largest = max(counts.largest, largest)
+    if smallest < low or largest > high:
+        _count_outside(counts, reference, [v for v in values if not low <= v <= high])
+
+
+def _count_outside(counts: _Counts, reference: FieldReference, values: Sequence[float]) -> None:
+    middle = reference.quantiles[LEVELS.index(0.5)]
+    first, last = (reference.quantiles[place] for place in _BULK)
+    for value in values:
+        if value > middle:
+            counts.high += 1
+        else:
+            counts.low += 1
+        for factor in FACTORS:
+            for applied in (factor, 1 / factor):
+                if first <= value / applied <= last:
+                    counts.factors[applied] = counts.factors.get(applied, 0) + 1
+
+
+def _findings(name: str, reference: FieldReference, hour: _Counts, now: int) -> Iterator[Finding]:
+    of_training = (reference.missing + 1) / (reference.events + 1)
+    absent = hour.missing - hour.invalid
+    for kind, count, expected in (
+        (Kind.MISSING, absent, of_training),
+        (Kind.INVALID, hour.invalid, 1 / (reference.events + 1)),
+    ):
+        if _too_many(hour.events, count, expected):
+            yield Finding(name, kind, now, hour.events, count / hour.events, expected)
+    present = hour.events - hour.missing
+    if not reference.quantiles or present < _LEAST_EVENTS:
+        return
+    if hour.smallest == hour.largest and present * _log(reference.commonest) < log(LEVEL):
+        yield Finding(name, Kind.CONSTANT, now, present, 1.0, reference.commonest)
+    elif off := [each for each in hour.factors.items() if _too_many(present, each[1], _TAIL)]:
+        factor, count = max(off, key=lambda each: (each[1], -abs(log(each[0]))))
+        yield Finding(name, Kind.UNIT_CHANGE, now, present, count / present, _TAIL, factor)
+    elif _too_many(present, hour.low + hour.high, 2 * _TAIL):
+        share = (hour.low + hour.high) / present
+        yield Finding(name, Kind.OUT_OF_RANGE, now, present, share, 2 * _TAIL)
+
+
+def _too_many(events: int, count: int, expected: float) -> bool:
+    share = count / events
+    if share < LEAST_SHARE or share < LEAST_RATIO * expected:
+        return False
+    return upper_tail(events, count, expected) < LEVEL
+
+
+def upper_tail(n: int, k: int, p: float) -> float:
+    """Probability that of n independent events, each with probability p, at least k happen.
+
+    Args:
+        n: Events.
+        k: At least n * p.
+        p: Above 0, below 1.
+
+    >>> round(upper_tail(10, 10, 0.5) * 1024)
+    1
+    """
+    term = exp(
+        lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * _log(1 - p)
+    )
+    total, ratio = term, p / (1 - p)
+    while k < n and term > total * 1e-12:
+        term *= (n - k) / (k + 1) * ratio
+        total += term
+        k += 1
+    return total
+
+
+def _log(value: float) -> float:
+    return log(value) if value > 0 else float("-inf")
