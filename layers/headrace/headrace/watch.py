@@ -7,9 +7,10 @@ and state would depend on where batches are cut. May import reference and events
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from itertools import groupby
-from math import exp, lgamma, log
+from math import exp, lgamma, log, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from headrace.reference import LEVELS, FieldReference, Reference
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 BIN_US = 300_000_000
 BINS = 12
-FACTORS = (10.0, 60.0, 100.0, 1_000.0, 3_600.0, 1_000_000.0, 1.609344, 2.20462, 3.28084)
-"""What units differ by: decimal prefixes, cents, minutes, hours, miles, pounds, feet."""
+_UNITS = (100.0, 1_000.0, 60.0, 3_600.0, 10.0, 1_000_000.0, 1.609344, 2.20462, 3.28084)
+FACTORS = tuple(factor for unit in _UNITS for factor in (unit, 1 / unit))
+"""What units differ by, the likeliest first: cents, decimal prefixes, minutes, miles, pounds."""
 
 LEVEL = 1e-6
 """How improbable what is seen must be, were it as in training. A field is looked at every five
@@ -35,6 +37,7 @@ LEAST_RATIO = 3.0
 _LEAST_EVENTS = 50
 _LOW, _HIGH = LEVELS.index(0.001), LEVELS.index(0.999)
 _BULK = LEVELS.index(0.01), LEVELS.index(0.99)
+_CENTRE = LEVELS.index(0.25), LEVELS.index(0.75)
 _TAIL = 0.001
 
 
@@ -58,7 +61,7 @@ class Finding(NamedTuple):
         events: Events in the hour that was looked at.
         share: Share of them that it concerns.
         expected: The share in training.
-        factor: For unit changes, what the values are off by.
+        factor: For unit changes, what the values are likely off by, as far as these few say.
     """
 
     field: str
@@ -73,18 +76,20 @@ class Finding(NamedTuple):
 class _Counts:
     """What five minutes brought of one field."""
 
-    __slots__ = ("events", "factors", "high", "invalid", "largest", "low", "missing", "smallest")
+    __slots__ = (
+        "bulk", "centre", "events", "high", "invalid", "largest", "low", "missing", "smallest"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.events = self.missing = self.invalid = self.low = self.high = 0
-        self.factors: dict[float, int] = {}
+        self.bulk, self.centre = Counter[float](), Counter[float]()
         self.smallest, self.largest = float("inf"), float("-inf")
 
     def add(self, other: _Counts) -> None:
         for name in ("events", "missing", "invalid", "low", "high"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for factor, count in other.factors.items():
-            self.factors[factor] = self.factors.get(factor, 0) + count
+        self.bulk += other.bulk
+        self.centre += other.centre
         self.smallest = min(self.smallest, other.smallest)
         self.largest = max(self.largest, other.largest)
 
@@ -93,12 +98,14 @@ class Watch:
     """Watches the fields of one source through one function instance.
 
     Attributes:
-        lasting: (field, kind) -> finding, for what is wrong at present.
+        lasting: (field, kind) -> finding, for what has been wrong within the last hour, with
+            its newest figures.
     """
 
     def __init__(self, reference: Reference) -> None:
         self.lasting: dict[tuple[str, Kind], Finding] = {}
         self._reference = reference
+        self._seen: dict[tuple[str, Kind], int] = {}
         self._bins: dict[int, dict[str, _Counts]] = {}
 
     def note(self, events: Sequence[Event]) -> list[Finding]:
@@ -119,7 +126,8 @@ class Watch:
         return begun
 
     def _look(self, now: int) -> Iterator[Finding]:
-        before, self.lasting = self.lasting, {}
+        for key in [key for key, seen in self._seen.items() if seen < now - BINS * BIN_US]:
+            del self._seen[key], self.lasting[key]
         for name, reference in self._reference.items():
             hour = _Counts()
             for counts in self._bins.values():
@@ -128,8 +136,10 @@ class Watch:
                 continue
             for finding in _findings(name, reference, hour, now):
                 key = finding.field, finding.kind
-                self.lasting[key] = before.get(key, finding)
-                if key not in before:
+                self._seen[key] = now
+                known = self.lasting.get(key)
+                self.lasting[key] = finding._replace(since=known.since) if known else finding
+                if not known:
                     yield finding
 
 
@@ -151,15 +161,16 @@ def _count(counts: _Counts, name: str, reference: FieldReference, events: Sequen
 def _count_outside(counts: _Counts, reference: FieldReference, values: Sequence[float]) -> None:
     middle = reference.quantiles[LEVELS.index(0.5)]
     first, last = (reference.quantiles[place] for place in _BULK)
+    lower, upper = (reference.quantiles[place] for place in _CENTRE)
     for value in values:
         if value > middle:
             counts.high += 1
         else:
             counts.low += 1
         for factor in FACTORS:
-            for applied in (factor, 1 / factor):
-                if first <= value / applied <= last:
-                    counts.factors[applied] = counts.factors.get(applied, 0) + 1
+            if first <= value / factor <= last:
+                counts.bulk[factor] += 1
+                counts.centre[factor] += lower <= value / factor <= upper
 
 
 def _findings(name: str, reference: FieldReference, hour: _Counts, now: int) -> Iterator[Finding]:
@@ -176,12 +187,19 @@ def _findings(name: str, reference: FieldReference, hour: _Counts, now: int) -> 
         return
     if hour.smallest == hour.largest and present * _log(reference.commonest) < log(LEVEL):
         yield Finding(name, Kind.CONSTANT, now, present, 1.0, reference.commonest)
-    elif off := [each for each in hour.factors.items() if _too_many(present, each[1], _TAIL)]:
-        factor, count = max(off, key=lambda each: (each[1], -abs(log(each[0]))))
-        yield Finding(name, Kind.UNIT_CHANGE, now, present, count / present, _TAIL, factor)
+    elif off := [f for f in FACTORS if _too_many(present, hour.bulk[f], _TAIL)]:
+        factor = _likeliest(off, hour.centre)
+        share = hour.bulk[factor] / present
+        yield Finding(name, Kind.UNIT_CHANGE, now, present, share, _TAIL, factor)
     elif _too_many(present, hour.low + hour.high, 2 * _TAIL):
         share = (hour.low + hour.high) / present
         yield Finding(name, Kind.OUT_OF_RANGE, now, present, share, 2 * _TAIL)
+
+
+def _likeliest(factors: Sequence[float], centre: Counter[float]) -> float:
+    """The factor that brings values to the middle of training; of about equals, the commonest."""
+    most = max(centre[factor] for factor in factors)
+    return next(factor for factor in factors if centre[factor] >= most - sqrt(most))
 
 
 def _too_many(events: int, count: int, expected: float) -> bool:
