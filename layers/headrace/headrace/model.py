@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,6 +62,27 @@ class SklearnModel:
         found = self._estimator.predict_proba(np.asarray(rows, dtype=np.float64))
         scores: list[float] = found[:, 1].tolist()
         return scores
+
+
+class AbsentModel:
+    """Stands where a model could not be loaded.
+
+    Attributes:
+        why: What was wrong with it.
+    """
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def score(self, rows: Sequence[Sequence[float]]) -> list[float]:
+        """Scores nothing.
+
+        Raises:
+            BundleError: There are rows.
+        """
+        if rows:
+            raise BundleError(self.why)
+        return []
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +156,23 @@ def load_bundle(model_dir: Path) -> Bundle:
     model = SklearnModel(_unpickled(_part(files, MODEL)))
     _check_golden(model, _decoded(files, GOLDEN, list[GoldenRow]))
     return Bundle(definition, manifest, model, imputer)
+
+
+def load_without_model(model_dir: Path, why: str) -> Bundle:
+    """Definition and manifest only: enough to read events and to know the prior.
+
+    Args:
+        model_dir: Folder with ``definition.py`` and ``bundle/``.
+        why: The model is not loaded.
+
+    Raises:
+        DefinitionError: The definition has mistakes.
+        BundleError: The manifest is missing or malformed.
+    """
+    definition = load_definition(model_dir / "definition.py")
+    manifest = _read_manifest(model_dir / "bundle")
+    nothing = Imputer(definition, dict.fromkeys(definition.columns, math.nan))
+    return Bundle(definition, manifest, AbsentModel(why), nothing)
 
 
 def content_version(files: Mapping[str, str], found_hash: str) -> str:

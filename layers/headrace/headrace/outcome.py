@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One event on its way through a batch."""
+    """One event on its way through a batch.
+
+    Attributes:
+        newest: Whether it is the newest scored event of the entity that batch scores are for.
+    """
 
     event: Event
     number: int
@@ -28,6 +32,7 @@ class Work:
     parts: dict[str, EntityPart] = field(default_factory=dict)
     row: FeatureRow | None = None
     score: float = 0.0
+    newest: bool = False
 
     @property
     def late(self) -> bool:

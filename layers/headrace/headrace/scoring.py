@@ -11,11 +11,11 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from headrace.errors import EventRejected, StateError, StoreUnavailable
-from headrace.events import Event, EventDecoder, Record, us_to_text
+from headrace.events import Event, EventDecoder, Record, microseconds, us_to_text
 from headrace.feature_row import Assembler, EntityPart
 from headrace.outcome import Outcome, Work
 from headrace.ports import Quarantined, StateWrite
-from headrace.scores import Rung, ScoreRecord
+from headrace.scores import LastScore, Rung, ScoreRecord, last_of
 from headrace.state import EntityState, StateCodec
 from headrace.view_state import Folded
 
@@ -160,6 +160,8 @@ class StreamScorer:
         self._scorer, self._clock = scorer, clock
         self._states, self._scores, self._quarantine = states, scores, quarantine
         self._jitter = Random()
+        self._entity = scorer.definition.batch_entity.name
+        self._fresh_for = microseconds(scorer.definition.fresh_for)
 
     def score(
         self, records: Sequence[Record], keep_going: Callable[[], bool] | None = None
@@ -278,6 +280,9 @@ class StreamScorer:
                 failed[key] = str(error)
             else:
                 found[key] = state
+                if state.entity == self._entity:
+                    for work in by_key[key]:
+                        work.newest = work.event.id == state.last_id
         return found
 
     def _score(
@@ -304,12 +309,16 @@ class StreamScorer:
         stamp = us_to_text(now)
         new: list[ScoreRecord] = []
         other: list[ScoreRecord] = []
+        last: list[LastScore] = []
         first = {work.event.id: work for work in reversed(scored)}
         for work in first.values():
-            (new if work.new else other).append(self._scorer.record(work, stamp))
+            record = self._scorer.record(work, stamp)
+            (new if work.new else other).append(record)
+            if work.newest and not work.late:
+                last.append(last_of(record, self._entity, work.event.time + self._fresh_for))
         try:
-            if new:
-                self._scores.put_new(new)
+            if new or last:
+                self._scores.put_new(new, last)
             if other:
                 outcome.repeated += self._scores.put_first(other)
         except StoreUnavailable as error:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from headrace.definition import Definition
     from headrace.offline.feed import Feed
     from headrace.ports import Quarantined
-    from headrace.scores import ScoreRecord
+    from headrace.scores import LastScore, ScoreRecord
 
 CHUNK = 20_000
 """Records in one call of the stream scorer; scores do not depend on it."""
@@ -64,8 +64,8 @@ class ScoreColumns(MemoryScores):
             "rung": _Interned(), "model_version": _Interned(), "imputed": _Interned()
         }  # fmt: skip
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
-        """See the port."""
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
+        """See the port; last scores are not kept, since nobody looks them up."""
         self.put_first(records)
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
