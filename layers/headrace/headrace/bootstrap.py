@@ -9,7 +9,7 @@ from headrace.adapters import aws
 from headrace.adapters.clock import SystemClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.kinesis import KinesisStream
-from headrace.adapters.lookups import DeadlineLookups
+from headrace.adapters.lookups import DeadlineLookups, Stores
 from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
 from headrace.batch import BatchScorer
 from headrace.circuit import Circuit
@@ -66,7 +66,7 @@ def lookups() -> DeadlineLookups:
     client = aws.impatient_client("dynamodb", max(_LEAST_PATIENCE_SECONDS, 2 * seconds))
     states = DynamoStates(client, settings.state_table, clock, rounds=1)
     scores = DynamoScores(client, settings.score_table, clock, settings.score_retention_days)
-    found = DeadlineLookups(states, scores, seconds, Circuit(), clock)
+    found = DeadlineLookups(Stores(states, scores), seconds, Circuit(), clock)
     found.warm()
     return found
 

@@ -43,6 +43,25 @@ class Stopwatch(Protocol):
         """Wait until a call is done, so long at most."""
 
 
+class Calls(Protocol):
+    """Begins calls that the caller does not have to wait for."""
+
+    def begin(self, call: Callable[[A], T], argument: A) -> Future[T] | None:
+        """Begin a call; None where too many hang."""
+
+
+class Stores(NamedTuple):
+    """Where is read; neither may wait between attempts.
+
+    Attributes:
+        states: Of entities.
+        scores: Last and batch scores of entities.
+    """
+
+    states: StateStore
+    scores: ScoreStore
+
+
 class Report(NamedTuple):
     """What was met since the last report.
 
@@ -57,28 +76,44 @@ class Report(NamedTuple):
     is_open: bool
 
 
+class ThreadCalls:
+    """Calls in threads of their own, of which only so many can hang; fulfils ``Calls``."""
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix=name)
+        self._free = Semaphore(MOST_CALLS)
+
+    def begin(self, call: Callable[[A], T], argument: A) -> Future[T] | None:
+        """See ``Calls``."""
+        if not self._free.acquire(blocking=False):
+            return None
+        future = self._pool.submit(call, argument)
+        future.add_done_callback(lambda _: self._free.release())
+        return future
+
+
 class DeadlineLookups:
     """Fulfils ``ports.Lookups``; keeps the circuit breaker of the states.
 
     Args:
-        states: Where states are read; must not wait between attempts.
-        scores: Where last and batch scores are read; likewise.
+        stores: Where is read.
         seconds: What a request has for all of its reads together.
         circuit: Of the states.
         watch: Tells the time and waits.
+        calls: Makes what begins the calls of one store, given its name.
     """
 
     def __init__(
         self,
-        states: StateStore,
-        scores: ScoreStore,
+        stores: Stores,
         seconds: float,
         circuit: Circuit,
         watch: Stopwatch,
+        calls: Callable[[str], Calls] = ThreadCalls,
     ) -> None:
-        self.states, self.scores, self.budget_seconds = states, scores, seconds
+        self.states, self.scores, self.budget_seconds = *stores, seconds
         self.watch, self._circuit = watch, circuit
-        self.state_calls, self.score_calls = _Calls("states"), _Calls("scores")
+        self.state_calls, self.score_calls = calls("states"), calls("scores")
         self._lock = Lock()
         self._store_ms: list[float] = []
         self._told = 0
@@ -201,19 +236,3 @@ class DeadlineLookup:
             if place and self._left() <= 0:
                 return
             self._owner.scores.mark_read(key)
-
-
-class _Calls:
-    """Calls in threads of their own, of which only so many can hang."""
-
-    def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix=name)
-        self._free = Semaphore(MOST_CALLS)
-
-    def begin(self, call: Callable[[A], T], argument: A) -> Future[T] | None:
-        """Begin a call; None where all threads hang."""
-        if not self._free.acquire(blocking=False):
-            return None
-        future = self._pool.submit(call, argument)
-        future.add_done_callback(lambda _: self._free.release())
-        return future
