@@ -112,7 +112,7 @@ class DeadlineLookups:
         calls: Callable[[str], Calls] = ThreadCalls,
     ) -> None:
         self.states, self.scores, self.budget_seconds = *stores, seconds
-        self.watch, self._circuit = watch, circuit
+        self.watch, self.circuit = watch, circuit
         self.state_calls, self.score_calls = calls("states"), calls("scores")
         self._lock = Lock()
         self._store_ms: list[float] = []
@@ -136,22 +136,22 @@ class DeadlineLookups:
     def may_read_states(self) -> bool:
         """Whether the circuit lets a read of states through."""
         with self._lock:
-            return self._circuit.lets_through(self.watch.seconds())
+            return self.circuit.lets_through(self.watch.seconds())
 
     def note_states(self, seconds: float, *, answered: bool) -> None:
         """Note how a read of states that was let through ended."""
         with self._lock:
             self._store_ms.append(seconds * _MS_PER_SECOND)
             if answered:
-                self._circuit.succeeded()
+                self.circuit.succeeded()
             else:
-                self._circuit.failed(self.watch.seconds())
+                self.circuit.failed(self.watch.seconds())
 
     def report(self) -> Report:
         """What was met since the last report."""
         with self._lock:
-            found = Report(self._store_ms, self._circuit.opened - self._told, self._circuit.is_open)
-            self._store_ms, self._told = [], self._circuit.opened
+            found = Report(self._store_ms, self.circuit.opened - self._told, self.circuit.is_open)
+            self._store_ms, self._told = [], self.circuit.opened
         return found
 
 
