@@ -1,4 +1,4 @@
-"""Measure volume, memory, state size and answers under faults; results as JSON in tests/benchmarks/results/.
+"""Measure volume, memory, state size, answers under faults; JSON in tests/benchmarks/results/.
 
 Each measurement runs in a process of its own, on one core, and is counted in CPU time:
 other work on the machine changes wall time, not that. Latencies are wall time.
