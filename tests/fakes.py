@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import exp
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from headrace.ports import Clock, ScoreStore, StateStore
-    from headrace.scores import BatchScore, ScoreRecord
+    from headrace.scores import BatchScore, Known, LastScore, ScoreRecord
     from headrace.state import StateCodec
 
 SECOND = 1_000_000
@@ -369,11 +370,12 @@ class FailingScores(MemoryScores):
 
     Attributes:
         puts: Fails ``put_new``, ``put_first`` and ``put_batch``.
-        reads: Fails ``get`` and ``get_batch``.
+        reads: Fails ``get``, ``get_known`` and ``mark_read``.
         progress: Fails ``put_progress``.
         crashes: How many writes of scores end the process instead.
         new: Ids of each call of ``put_new``.
-    first: Ids of each call of ``put_first``.
+        first: Ids of each call of ``put_first``.
+        lasts: Keys of the last scores of each call of ``put_new``.
     """
 
     def __init__(self) -> None:
@@ -382,12 +384,14 @@ class FailingScores(MemoryScores):
         self.crashes = 0
         self.new: list[list[str]] = []
         self.first: list[list[str]] = []
+        self.lasts: list[list[str]] = []
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port."""
         self._check()
         self.new.append([each.id for each in records])
-        super().put_new(records)
+        self.lasts.append([f"{each.entity}#{each.entity_id}" for each in last])
+        super().put_new(records, last)
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """See the port."""
@@ -405,10 +409,15 @@ class FailingScores(MemoryScores):
         self.reads.check("get")
         return super().get(event_id)
 
-    def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
+    def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
         """See the port."""
-        self.reads.check("get_batch")
-        return super().get_batch(entity, entity_id)
+        self.reads.check("get_known")
+        return super().get_known(keys)
+
+    def mark_read(self, key: str) -> None:
+        """See the port."""
+        self.reads.check("mark_read")
+        super().mark_read(key)
 
     def put_progress(self, data: bytes) -> None:
         """See the port."""
@@ -420,6 +429,54 @@ class FailingScores(MemoryScores):
             self.crashes -= 1
             raise CrashedError
         self.puts.check("put")
+
+
+class DirectLookups:
+    """Look-ups without threads or a deadline; fulfils ``ports.Lookups``.
+
+    Attributes:
+        begun: What each request asked for: keys of states, keys of last and batch scores.
+        known_reads: How often last and batch scores were read.
+    """
+
+    def __init__(self, states: StateStore, scores: ScoreStore) -> None:
+        self.states, self.scores = states, scores
+        self.begun: list[tuple[list[str], list[str]]] = []
+        self.known_reads = 0
+
+    def begin(self, states: Sequence[str], known: Sequence[str]) -> DirectLookup:
+        """See the port."""
+        self.begun.append((list(states), list(known)))
+        return DirectLookup(self, states, known)
+
+
+class DirectLookup:
+    """Fulfils ``ports.Lookup``."""
+
+    def __init__(self, owner: DirectLookups, states: Sequence[str], known: Sequence[str]) -> None:
+        self._owner, self._states, self._known = owner, states, known
+
+    def states(self) -> dict[str, StoredState]:
+        """See the port."""
+        return self._owner.states.read(self._states) if self._states else {}
+
+    def known(self) -> dict[str, Known] | None:
+        """See the port."""
+        self._owner.known_reads += bool(self._known)
+        try:
+            return self._owner.scores.get_known(self._known) if self._known else {}
+        except StoreUnavailable:
+            return None
+
+    def record(self, event_id: str) -> ScoreRecord | None:
+        """See the port."""
+        return self._owner.scores.get(event_id)
+
+    def mark_read(self, keys: Sequence[str]) -> None:
+        """See the port."""
+        with suppress(StoreUnavailable):
+            for key in keys:
+                self._owner.scores.mark_read(key)
 
 
 class FailingQuarantine(MemoryQuarantine):

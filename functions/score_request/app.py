@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from binascii import a2b_base64
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -11,8 +12,15 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 
 from headrace import bootstrap
 from headrace.adapters.api import answer, answer_batch, parse_batch, problem, problem_of
-from headrace.adapters.telemetry import logger
+from headrace.adapters.telemetry import (
+    logger,
+    metrics,
+    note_answers,
+    note_look_up,
+    note_lookups,
+)
 from headrace.errors import EventRejected, Fault, HeadraceError, Misconfigured
+from headrace.scores import ScoreRecord
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -25,6 +33,7 @@ def score() -> Response[str]:
     """Score one event; with ``?record=true`` it goes onto the stream too."""
     scorer, body, record = bootstrap.request_scorer(), _body(), _wants_record()
     found = scorer.score(body)
+    note_answers([found])
     if record:
         return answer(found, recorded=scorer.record(body))
     return answer(found)
@@ -36,7 +45,9 @@ def score_batch() -> Response[str]:
     if _wants_record():
         message = "record: got true; expected no batch, since events are recorded one by one"
         raise EventRejected([Fault("out_of_bounds", "record", message)])
-    return answer_batch(bootstrap.request_scorer().score_many(parse_batch(_body())))
+    found = bootstrap.request_scorer().score_many(parse_batch(_body()))
+    note_answers([each for each in found if isinstance(each, ScoreRecord)])
+    return answer_batch(found)
 
 
 @app.get("/scores/<event_id>")
@@ -55,13 +66,18 @@ def score_of_entity(entity: str, entity_id: str) -> Response[str]:
     scorer = bootstrap.request_scorer()
     if not scorer.knows(entity):
         return problem(HTTPStatus.NOT_FOUND, f"the definition has no entity {entity!r}")
-    return answer(scorer.score_of_entity(entity, unquote(entity_id)))
+    found = scorer.score_of_entity(entity, unquote(entity_id))
+    note_look_up(found)
+    return answer(found)
 
 
 @app.get("/health")
 def health() -> Response[str]:
     """Whether the bundle loads, and which one it is."""
     scorer = bootstrap.request_scorer()
+    if scorer.lacks_model:
+        detail = "the model is not loaded, see the log; scores are last, batch or prior ones"
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
     return answer({"model_version": scorer.model_version, "definition": scorer.definition_hash})
 
 
@@ -94,6 +110,10 @@ def _body() -> bytes:
 
 
 @logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """An API Gateway request in, its answer out."""
-    return app.resolve(event, context)
+    answered = app.resolve(event, context)
+    with suppress(HeadraceError):  # where nothing could be built, the answer says so already
+        note_lookups(bootstrap.lookups().report())
+    return answered

@@ -5,10 +5,12 @@ What the two get wrong about DynamoDB stands in test_dynamodb.py.
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from headrace.adapters.clock import FixedClock
@@ -17,9 +19,20 @@ from headrace.adapters.memory import MemoryScores, MemoryStates
 from headrace.errors import StoreUnavailable
 from headrace.events import shown_key, us_to_text
 from headrace.imputation import Cause, Imputed
+from headrace.local.faults import Faults, Injector
 from headrace.local.moto_server import serve_moto
 from headrace.ports import Segment, StateWrite, StoredState
-from headrace.scores import BatchScore, Rung, ScoreRecord
+from headrace.scores import (
+    BATCH_PREFIX,
+    LAST_PREFIX,
+    BatchScore,
+    Known,
+    LastScore,
+    Passed,
+    Reason,
+    Rung,
+    ScoreRecord,
+)
 from tests.aws import SCORES, STATES, aws_client, empty_table
 from tests.fakes import NOON, SECOND, FailingScores, FailingStates
 
@@ -194,6 +207,24 @@ def batch_score(number: int, value: float = 0.25) -> BatchScore:
     )
 
 
+def last_score(number: int, at: int = NOON, value: float = 0.75) -> LastScore:
+    return LastScore(
+        entity="card",
+        entity_id=str(number),
+        id=f"e{at}",
+        event_time=us_to_text(at),
+        score=value,
+        model_version="open-1",
+        definition_hash="0" * 16,
+        expires=at // SECOND + 10,
+    )
+
+
+def batch_of(scores: ScoreStore, number: int, entity: str = "card") -> BatchScore | None:
+    key = f"{entity}#{number}"
+    return scores.get_known([key])[key].batch
+
+
 def test_score_comes_back_as_it_was_put(scores: ScoreStore) -> None:
     scores.put_new([score(1, 1 / 3)])
     assert scores.get("1") == score(1, 1 / 3)
@@ -205,7 +236,7 @@ def test_every_probability_can_be_stored(scores: ScoreStore, value: float) -> No
     scores.put_new([score(1, value)])
     scores.put_batch([batch_score(1, value)])
     assert scores.get("1") == score(1, value)
-    assert scores.get_batch("card", "1") == batch_score(1, value)
+    assert batch_of(scores, 1) == batch_score(1, value)
 
 
 def test_more_scores_than_one_request_takes_are_put(scores: ScoreStore) -> None:
@@ -229,18 +260,19 @@ def test_first_stored_score_wins(scores: ScoreStore) -> None:
 
 def test_batch_score_comes_back_as_it_was_put(scores: ScoreStore) -> None:
     assert scores.put_batch([batch_score(1), batch_score(2)]) == (0, 0)
-    assert scores.get_batch("card", "1") == batch_score(1)
-    assert scores.get_batch("card", "3") is None
-    assert scores.get_batch("shop", "1") is None
+    assert batch_of(scores, 1) == batch_score(1)
+    assert batch_of(scores, 3) is None
+    assert batch_of(scores, 1, "shop") is None
 
 
 def test_replaced_batch_scores_are_counted_with_those_that_were_read(scores: ScoreStore) -> None:
     scores.put_batch([batch_score(n) for n in range(5)])
     for number in (1, 1, 3):
-        scores.get_batch("card", str(number))
+        scores.mark_read(f"card#{number}")
+    assert batch_of(scores, 4) == batch_score(4)  # looked up and not given: not read
     assert scores.put_batch([batch_score(n, 0.75) for n in range(6)]) == (5, 2)
     assert scores.put_batch([batch_score(1)]) == (1, 0)
-    found = scores.get_batch("card", "3")
+    found = batch_of(scores, 3)
     assert found is not None
     assert found.score == 0.75
 
@@ -248,9 +280,92 @@ def test_replaced_batch_scores_are_counted_with_those_that_were_read(scores: Sco
 def test_events_and_entities_of_one_id_do_not_meet(scores: ScoreStore) -> None:
     scores.put_new([score("card#1")])
     scores.put_batch([batch_score(1)])
+    scores.put_new([], [last_score(1)])
     scores.put_progress(b"p")
     assert scores.get("card#1") == score("card#1")
-    assert scores.get_batch("card", "1") == batch_score(1)
+    assert scores.get_known(["card#1"]) == {"card#1": Known(last_score(1), batch_score(1))}
+
+
+def test_record_from_below_real_time_comes_back_as_it_was_put(scores: ScoreStore) -> None:
+    fallen = msgspec.structs.replace(
+        score(1), rung=Rung.BATCH, reason=Reason.STORE_SLOW, age=2.5, given="x",
+        causes={Rung.LAST: Passed.TOO_OLD},
+    )  # fmt: skip
+    scores.put_new([fallen])
+    assert scores.get("1") == fallen
+
+
+def test_last_scores_are_put_with_new_scores_or_without(scores: ScoreStore) -> None:
+    scores.put_new([score(n) for n in range(24)], [last_score(1), last_score(2)])
+    scores.put_new([], [last_score(3)])
+    found = scores.get_known([f"card#{n}" for n in range(1, 5)])
+    assert [each.last for each in found.values()] == [
+        last_score(1), last_score(2), last_score(3), None,
+    ]  # fmt: skip
+    assert scores.get("23") == score(23)
+
+
+def test_last_score_takes_the_place_of_the_former_one(scores: ScoreStore) -> None:
+    for at in (NOON, NOON + SECOND, NOON + SECOND):
+        scores.put_new([], [last_score(1, at)])
+    assert scores.get_known(["card#1"])["card#1"].last == last_score(1, NOON + SECOND)
+
+
+def test_last_score_of_a_redrive_never_takes_the_place_of_a_newer_one(scores: Any) -> None:
+    scores.put_last([last_score(1), last_score(2)])
+    scores.put_new([], [last_score(2, NOON + 1)])
+    scores.put_last([last_score(1, NOON + 1, 0.1), last_score(2, NOON, 0.1)])
+    scores.put_last([last_score(1, NOON + 1, 0.2)])
+    found = scores.get_known(["card#1", "card#2"])
+    assert found["card#1"].last == last_score(1, NOON + 1, 0.2)
+    assert found["card#2"].last == last_score(2, NOON + 1)
+
+
+def test_more_entities_than_one_request_takes_are_looked_up(scores: ScoreStore) -> None:
+    scores.put_new([], [last_score(n) for n in range(120)])
+    scores.put_batch([batch_score(n) for n in range(0, 120, 2)])
+    found = scores.get_known([f"card#{n}" for n in range(130)])
+    assert len(found) == 130
+    assert found["card#118"] == Known(last_score(118), batch_score(118))
+    assert found["card#119"] == Known(last_score(119), None)
+    assert found["card#129"] == Known()
+    assert scores.get_known([]) == {}
+
+
+def test_marking_what_is_not_there_makes_nothing(scores: ScoreStore) -> None:
+    scores.mark_read("card#1")
+    assert scores.get_known(["card#1"]) == {"card#1": Known()}
+    assert scores.put_batch([batch_score(1)]) == (0, 0)
+
+
+def test_what_cannot_be_decoded_counts_as_not_stored(dynamodb: Any) -> None:
+    store = DynamoScores(dynamodb, empty_table(dynamodb, SCORES, "id"), FixedClock(NOON), DAYS)
+    store.put_batch([batch_score(1)])
+    for item in ({"record": {"S": '{"score": 1}'}}, {"record": {"S": "{"}}, {}):
+        dynamodb.put_item(TableName=SCORES, Item={"id": {"S": f"{LAST_PREFIX}card#1"}, **item})
+        assert store.get_known(["card#1"]) == {"card#1": Known(None, batch_score(1))}
+
+
+def test_keys_left_unprocessed_are_not_taken_for_not_stored(dynamodb: Any) -> None:
+    empty_table(dynamodb, SCORES, "id")
+    store = DynamoScores(dynamodb, SCORES, FixedClock(NOON), DAYS)
+    store.put_new([], [last_score(n) for n in range(4)])
+    injector = Injector(Faults(unprocessed=1.0), seed=1)
+    injector.watch(dynamodb.meta.events)
+    found = store.get_known([f"card#{n}" for n in range(4)])
+    assert injector.counts["unprocessed"] == 1
+    assert len(found) < 4
+    assert all(known.last is not None for known in found.values())
+
+
+def test_record_stored_before_there_was_a_ladder_is_read(dynamodb: Any) -> None:
+    store = DynamoScores(dynamodb, empty_table(dynamodb, SCORES, "id"), FixedClock(NOON), DAYS)
+    store.put_new([score(1)])
+    item = dynamodb.scan(TableName=SCORES)["Items"][0]
+    assert not {"reason", "causes", "given", "age"} & json.loads(item["record"]["S"]).keys()
+    found = store.get("1")
+    assert found is not None
+    assert (found.reason, found.age, found.given, found.causes) == (None, None, "", {})
 
 
 def test_progress_comes_back_as_it_was_put(scores: ScoreStore) -> None:
@@ -265,10 +380,12 @@ def test_scores_expire_after_their_retention(dynamodb: Any) -> None:
     store.put_new([score(1)])
     store.put_first([score(2)])
     store.put_batch([batch_score(1)])
+    store.put_new([], [last_score(1)])
     items = {i["id"]["S"]: i for i in dynamodb.scan(TableName="scores")["Items"]}
     kept = str(NOON // SECOND + DAYS * 86_400)
     assert items["event#1"]["expires"] == items["event#2"]["expires"] == {"N": kept}
-    assert items["batch#card#1"]["expires"] == {"N": str(batch_score(1).expires)}
+    assert items[f"{BATCH_PREFIX}card#1"]["expires"] == {"N": str(batch_score(1).expires)}
+    assert items[f"{LAST_PREFIX}card#1"]["expires"] == {"N": str(last_score(1).expires)}
     assert items["event#1"]["rung"] == {"S": "real_time"}
 
 
@@ -295,7 +412,9 @@ SCORE_CALLS: dict[str, Any] = {
     "put_first": lambda store: store.put_first([score(1), score(2)]),
     "get": lambda store: store.get("1"),
     "put_batch": lambda store: store.put_batch([batch_score(1), batch_score(2)]),
-    "get_batch": lambda store: store.get_batch("card", "1"),
+    "put_last": lambda store: store.put_last([last_score(1), last_score(2)]),
+    "get_known": lambda store: store.get_known([f"card#{n}" for n in range(60)]),
+    "mark_read": lambda store: store.mark_read("card#1"),
     "get_progress": lambda store: store.get_progress(),
     "put_progress": lambda store: store.put_progress(b""),
 }
@@ -333,7 +452,7 @@ def test_table_that_is_not_there_is_unavailable(dynamodb: Any) -> None:
     with pytest.raises(StoreUnavailable, match="ResourceNotFoundException"):
         DynamoStates(dynamodb, "nonesuch", FixedClock(NOON)).read(["card#1"])
     with pytest.raises(StoreUnavailable, match="ResourceNotFoundException"):
-        DynamoScores(dynamodb, "nonesuch", FixedClock(NOON), DAYS).get_batch("card", "1")
+        DynamoScores(dynamodb, "nonesuch", FixedClock(NOON), DAYS).get_known(["card#1"])
 
 
 def test_stored_scores_of_many_events_are_found_at_once(scores: Any) -> None:

@@ -161,7 +161,7 @@ def test_event_of_an_earlier_run_that_comes_again_does_nothing(night: Night) -> 
 def test_next_run_counts_what_it_replaced_and_what_had_been_read(night: Night) -> None:
     night.batch.run(RUN, always)
     for number in (1, 2, 2):
-        night.scores.get_batch("card", str(number))
+        night.scores.mark_read(f"card#{number}")
     report = night.batch.run(RUN + DAY, always)
     assert (report.scored, report.replaced, report.read) == (CARDS, CARDS, 2)
     again = night.batch.run(RUN + 2 * DAY, always)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from headrace.events import Record
     from headrace.ports import StateWrite
-    from headrace.scores import ScoreRecord
+    from headrace.scores import LastScore, ScoreRecord
 
 AGGREGATES: list[Aggregate] = [Count(), Sum("amount"), Mean("amount"), Last("amount")]
 paid = View(
@@ -106,10 +106,16 @@ class MortalScores(MemoryScores):
         super().__init__()
         self.fuse = fuse
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port; a score that is there must not be put again as new."""
         for each in records:
             self._put(each)
+        for newest in last:
+            dies = self.fuse.burn()
+            if not dies or self.fuse.after:
+                super().put_new((), [newest])
+            if dies:
+                raise CrashedError
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """See the port."""
@@ -211,6 +217,7 @@ class Machine(RuleBasedStateMachine):
         alive = Lab(DEFINITION)
         assert alive.stream.score(self.stream).failed is None
         assert scores_of(self.lab) == scores_of(alive)
+        assert self.lab.scores.last == alive.scores.last
 
     def _states_are_those_of_the_dict(self) -> None:
         decode = self.lab.scorer.decoder.decode

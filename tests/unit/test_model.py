@@ -23,6 +23,7 @@ from headrace.model import (
     REFERENCE,
     content_version,
     load_bundle,
+    load_without_model,
     sha256,
 )
 from headrace.offline.train import Split, Trained, write_bundle
@@ -256,3 +257,27 @@ def test_reference_bundle_loads_and_scores(root: Path) -> None:
     (score,) = bundle.model.score([[0.0] * len(bundle.manifest.inputs)])
     assert 0 <= score <= 1
     assert 0 < bundle.manifest.prior < 1
+
+
+@pytest.mark.parametrize("lost", [MODEL, GOLDEN, IMPUTATION])
+def test_without_its_model_a_bundle_still_knows_definition_and_prior(
+    trained_dir: Path, tmp_path: Path, lost: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(trained_dir, folder)
+    (folder / "bundle" / lost).unlink()
+    with pytest.raises(BundleError, match=lost):
+        load_bundle(folder)
+    found = load_without_model(folder, "why")
+    assert found.manifest.prior == 0.4
+    assert found.definition.scored.name == "visits"
+    with pytest.raises(BundleError, match="why"):
+        found.model.score([[1.0, 2.0]])
+
+
+def test_without_its_manifest_a_bundle_knows_nothing(trained_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(trained_dir, folder)
+    (folder / "bundle" / MANIFEST).unlink()
+    with pytest.raises(BundleError, match=r"manifest\.json: cannot be read"):
+        load_without_model(folder, "why")

@@ -43,7 +43,7 @@ from headrace.loading import checked
 from headrace.policies import Fitted, steps
 from headrace.requests import RequestScorer
 from headrace.scores import BatchScore, ScoreRecord
-from tests.fakes import HOUR, MINUTE, NOON, Lab, card, disputes, encoded, iso, record
+from tests.fakes import HOUR, MINUTE, NOON, DirectLookups, Lab, card, disputes, encoded, iso, record
 from tests.strategies import KEY
 
 visits = Source(
@@ -129,7 +129,8 @@ class Three(Lab):
 
     def of_request(self, event: dict[str, Any], at: int) -> ScoreRecord:
         self.clock.set(at)
-        scorer = RequestScorer(self.scorer, self.states, self.scores, MemoryStream(), self.clock)
+        lookups = DirectLookups(self.states, self.scores)
+        scorer = RequestScorer(self.scorer, lookups, self.scores, MemoryStream(), self.clock)
         return scorer.score(encoded(event))
 
     def of_batch(self, at: int) -> BatchScore:

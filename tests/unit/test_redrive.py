@@ -620,3 +620,16 @@ def test_rows_name_the_day_of_arrival() -> None:
     bench = Bench(Lab(), refused_by(None, record(large(1), NOON, 1)))
 
     assert [row.day for row in bench.redriver.plan().rows.values()] == [us_to_text(NOON)[:10]]
+
+
+def test_redriven_event_becomes_the_last_score_only_where_it_is_the_newest() -> None:
+    old = record(large(1, NOON - 30 * MINUTE), NOON - 30 * MINUTE, 1)
+    new = record(large(2, NOON - 10 * MINUTE, card_id=2), NOON - 10 * MINUTE, 2)
+    bench = Bench(Lab(), refused_by(None, old, new))
+    live = [payment(3, NOON - 20 * MINUTE), payment(4, NOON - 20 * MINUTE, card_id=2)]
+    bench.lab.stream.score([record(event, NOON - 20 * MINUTE, n) for n, event in enumerate(live)])
+
+    bench.redriver.redrive()
+
+    found = {entity_id: each.id for (_, entity_id), each in bench.lab.scores.last.items()}
+    assert found == {"1": "3", "2": "2"}

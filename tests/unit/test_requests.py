@@ -5,14 +5,29 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.adapters.clock import FixedClock
 from headrace.adapters.memory import MemoryStream
-from headrace.errors import EventRejected, StoreUnavailable, StreamUnavailable, TooLarge
+from headrace.errors import (
+    BundleError,
+    CircuitOpen,
+    EventRejected,
+    HeadraceError,
+    StateError,
+    StoreSlow,
+    StoreUnavailable,
+    StreamUnavailable,
+    TooLarge,
+)
 from headrace.events import MAX_EVENT_BYTES, us_to_text
+from headrace.ladder import reason_of
+from headrace.model import AbsentModel, Bundle
+from headrace.ports import StoredState
 from headrace.requests import MAX_EVENTS, Refused, RequestScorer
-from headrace.scores import BatchScore, Rung, ScoreRecord
+from headrace.scores import BatchScore, Passed, Reason, Rung, ScoreRecord
+from headrace.scoring import Scorer
 from tests.fakes import (
     DAY,
     HOUR,
@@ -20,6 +35,7 @@ from tests.fakes import (
     NOON,
     PRIOR,
     SECOND,
+    DirectLookups,
     FailingScores,
     FailingStates,
     FailingStream,
@@ -46,8 +62,9 @@ class Desk(Lab):
     def __init__(self, stream: FailingStream | None = None) -> None:
         super().__init__(states=FailingStates(), scores=FailingScores(), clock=FixedClock(NOON))
         self.events = MemoryStream()
+        self.lookups = DirectLookups(self.states, self.scores)
         self.requests = RequestScorer(
-            self.scorer, self.states, self.scores, stream or self.events, self.clock
+            self.scorer, self.lookups, self.scores, stream or self.events, self.clock
         )
         for event in HISTORY:
             self.stream.score([record(event, NOON - MINUTE)])
@@ -153,12 +170,6 @@ def test_refused_request_tells_every_fault(desk: Desk) -> None:
     with pytest.raises(EventRejected) as caught:
         desk.requests.score(encoded(payment(9, amount=-1, items=None, shop_id=[])))
     assert {fault.field for fault in caught.value.faults} == {"amount", "items", "shop_id"}
-
-
-def test_request_fails_as_unavailable_where_the_state_cannot_be_read(desk: Desk) -> None:
-    desk.states.reads.fail()
-    with pytest.raises(StoreUnavailable):
-        desk.requests.score(encoded(payment(9)))
 
 
 # Several at once
@@ -288,7 +299,9 @@ def test_unknown_entity_has_the_prior_without_an_age(desk: Desk) -> None:
 
 def test_entity_whose_last_score_was_never_stored_goes_down_the_ladder(desk: Desk) -> None:
     del desk.scores.records["3"]
-    assert desk.requests.score_of_entity("card", "1").rung is Rung.PRIOR
+    desk.scores.last.clear()
+    found = desk.requests.score_of_entity("card", "1")
+    assert (found.rung, found.reason) == (Rung.PRIOR, None)
 
 
 def test_late_event_is_not_the_last_score(desk: Desk) -> None:
@@ -296,10 +309,166 @@ def test_late_event_is_not_the_last_score(desk: Desk) -> None:
     assert desk.requests.score_of_entity("card", "50").rung is Rung.PRIOR
 
 
-def test_look_up_fails_as_unavailable_where_a_store_is_down(desk: Desk) -> None:
+def test_look_up_without_the_state_gives_the_last_score_and_says_why(desk: Desk) -> None:
+    whole = desk.requests.score_of_entity("card", "1")
     desk.states.reads.fail()
-    with pytest.raises(StoreUnavailable):
-        desk.requests.score_of_entity("card", "1")
+    found = desk.requests.score_of_entity("card", "1")
+    assert (found.rung, found.score, found.age) == (Rung.LAST, whole.score, whole.age)
+    assert found.reason is Reason.STORE_UNAVAILABLE
+    assert found.record == desk.scores.last["card", "1"]
+
+
+def test_look_up_of_an_unreadable_state_gives_the_last_score_and_says_why(desk: Desk) -> None:
+    desk.states.items["card#1"] = StoredState(1, b"not a state")
+    found = desk.requests.score_of_entity("card", "1")
+    assert (found.rung, found.reason) == (Rung.LAST, Reason.STATE_UNREADABLE)
+
+
+def test_look_up_of_an_entity_without_batch_scores_has_the_prior_while_states_are_down(
+    desk: Desk,
+) -> None:
+    desk.states.reads.fail()
+    found = desk.requests.score_of_entity("shop", "1")
+    assert (found.rung, found.reason) == (Rung.PRIOR, Reason.STORE_UNAVAILABLE)
+    assert desk.lookups.known_reads == 0
+
+
+def test_look_up_with_everything_down_has_the_prior(desk: Desk) -> None:
+    desk.states.reads.fail()
+    desk.scores.reads.fail()
+    found = desk.requests.score_of_entity("card", "1")
+    assert (found.rung, found.score, found.record) == (Rung.PRIOR, PRIOR, None)
+
+
+def test_score_of_an_event_fails_as_unavailable_where_scores_are_down(desk: Desk) -> None:
     desk.scores.reads.fail()
     with pytest.raises(StoreUnavailable):
         desk.requests.score_of_event("1")
+
+
+# Down the ladder
+
+
+def test_real_time_answer_has_no_reason_and_looks_nothing_else_up(desk: Desk) -> None:
+    found = desk.requests.score(encoded(payment(9)))
+    assert (found.rung, found.reason, found.age, found.given) == (Rung.REAL_TIME, None, None, "")
+    assert found.causes == {}
+    assert desk.lookups.known_reads == 0
+
+
+def test_event_without_states_has_the_last_score_of_its_batch_entity(desk: Desk) -> None:
+    desk.scores.put_batch([batch_score("1")])
+    desk.states.reads.fail()
+    found = desk.requests.score(encoded(payment(9, amount=700)))
+    last = desk.scores.records["3"]
+    assert (found.rung, found.reason) == (Rung.LAST, Reason.STORE_UNAVAILABLE)
+    assert (found.score, found.given, found.age) == (last.score, "3", 60.0)
+    assert found.model_version == last.model_version
+    assert (found.id, found.event_time) == ("9", us_to_text(NOON))
+    assert found.entities == {"card": "1", "shop": "1"}
+    assert (found.features, found.imputed, found.ages) == ({}, {}, {"card": None, "shop": None})
+    assert desk.scores.put_batch([batch_score("1")]).read == 0
+
+
+def test_batch_score_follows_a_last_one_that_is_too_old_and_is_marked_as_read(desk: Desk) -> None:
+    desk.clock.set(NOON - MINUTE + 6 * HOUR + SECOND)
+    desk.scores.put_batch([batch_score("1")])
+    desk.states.reads.fail()
+    found = desk.requests.score(encoded(payment(9, NOON + 5 * HOUR)))
+    assert (found.rung, found.score, found.model_version) == (Rung.BATCH, 0.75, "older")
+    assert found.given == us_to_text(NOON - HOUR)
+    assert found.causes == {Rung.LAST: Passed.TOO_OLD}
+    assert desk.scores.put_batch([batch_score("1")]).read == 1
+
+
+def test_cold_entity_has_the_prior_while_states_are_down(desk: Desk) -> None:
+    desk.states.reads.fail()
+    found = desk.requests.score(encoded(payment(9, card_id=99)))
+    assert (found.rung, found.score, found.age, found.given) == (Rung.PRIOR, PRIOR, None, "")
+    assert found.causes == {Rung.LAST: Passed.NONE_STORED, Rung.BATCH: Passed.NONE_STORED}
+
+
+def test_event_has_the_prior_where_everything_is_down(desk: Desk) -> None:
+    desk.states.reads.fail()
+    desk.scores.reads.fail()
+    found = desk.requests.score(encoded(payment(9)))
+    assert (found.rung, found.reason) == (Rung.PRIOR, Reason.STORE_UNAVAILABLE)
+    assert found.causes == {Rung.LAST: Passed.NOT_READ, Rung.BATCH: Passed.NOT_READ}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StoreUnavailable("x"), Reason.STORE_UNAVAILABLE),
+        (StoreSlow("x"), Reason.STORE_SLOW),
+        (CircuitOpen("x"), Reason.CIRCUIT_OPEN),
+        (StateError("x"), Reason.STATE_UNREADABLE),
+    ],
+)
+def test_reason_says_what_kept_a_score_from_real_time(error: HeadraceError, reason: Reason) -> None:
+    assert reason_of(error) is reason
+
+
+def test_only_events_that_touch_an_unreadable_state_fall(desk: Desk) -> None:
+    desk.states.items["shop#2"] = StoredState(1, b"not a state")
+    bodies = [encoded(payment(n, shop_id=n % 2 + 1)) for n in (8, 9, 10)]
+    found = [a for a in desk.requests.score_many(bodies) if isinstance(a, ScoreRecord)]
+    assert [each.rung for each in found] == [Rung.REAL_TIME, Rung.LAST, Rung.REAL_TIME]
+    assert found[1].reason is Reason.STATE_UNREADABLE
+    assert desk.lookups.known_reads == 1
+
+
+def test_view_that_cannot_be_unpacked_makes_a_state_unreadable(desk: Desk) -> None:
+    stored = desk.states.items["card#1"]
+    raw = msgspec.msgpack.decode(stored.data)
+    raw[-1] = dict.fromkeys(raw[-1], b"not a view")
+    desk.states.items["card#1"] = StoredState(stored.version, msgspec.msgpack.encode(raw))
+    found = desk.requests.score(encoded(payment(9)))
+    assert (found.rung, found.reason) == (Rung.LAST, Reason.STATE_UNREADABLE)
+
+
+def test_batch_request_asks_once_for_all_and_looks_up_once_for_all(desk: Desk) -> None:
+    desk.states.reads.fail()
+    bodies = [encoded(payment(n, card_id=n % 3 + 1)) for n in range(9, 21)]
+    found = [a for a in desk.requests.score_many([b"{", *bodies]) if isinstance(a, ScoreRecord)]
+    assert [each.rung for each in found] == [Rung.LAST, Rung.LAST, Rung.PRIOR] * 4
+    assert [each.score for each in found[:2]] == [
+        desk.scores.last["card", "1"].score, desk.scores.last["card", "2"].score,
+    ]  # fmt: skip
+    assert desk.lookups.begun == [
+        (["card#1", "card#2", "card#3", "shop#1"], ["card#1", "card#2", "card#3"])
+    ]
+    assert desk.lookups.known_reads == 1
+
+
+@pytest.fixture
+def bare() -> Desk:
+    """A desk whose model could not be loaded after its history."""
+    found = Desk()
+    whole = found.bundle
+    scorer = Scorer(Bundle(whole.definition, whole.manifest, AbsentModel("gone"), whole.imputer))
+    found.requests = RequestScorer(scorer, found.lookups, found.scores, found.events, found.clock)
+    return found
+
+
+def test_without_a_model_no_state_is_read_and_the_ladder_answers(bare: Desk) -> None:
+    assert bare.requests.lacks_model
+    found = bare.requests.score(encoded(payment(9)))
+    assert (found.rung, found.reason) == (Rung.LAST, Reason.MODEL_NOT_LOADABLE)
+    assert found.score == bare.scores.last["card", "1"].score
+    assert bare.lookups.begun == [([], ["card#1"])]
+    assert bare.requests.score(encoded(payment(9, card_id=99))).score == PRIOR
+
+
+def test_without_a_model_events_are_checked_and_entities_looked_up_as_ever(bare: Desk) -> None:
+    with pytest.raises(EventRejected):
+        bare.requests.score(encoded(payment(9, amount=-1)))
+    found = bare.requests.score_of_entity("card", "1")
+    assert (found.rung, found.reason) == (Rung.LAST, None)
+    assert found.record == bare.scores.records["3"]
+
+
+def test_absent_model_scores_nothing() -> None:
+    assert AbsentModel("gone").score([]) == []
+    with pytest.raises(BundleError, match="gone"):
+        AbsentModel("gone").score([[1.0]])

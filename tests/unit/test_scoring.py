@@ -699,3 +699,79 @@ def test_a_hop_view_counts_an_event_that_comes_again_once_though_it_is_in_a_tile
     assert max(counts[1].values()) <= 500  # what the tile took in since shows; none counts twice
     assert counts[1]["499"] == counts[0]["499"]
     assert not any(each.late for each in again.scores.records.values())
+
+
+# The last score of an entity, to be found without its state
+
+
+def last_events(lab: Lab) -> dict[str, str]:
+    return {entity_id: each.id for (_, entity_id), each in lab.scores.last.items()}
+
+
+def test_last_score_is_that_of_the_newest_event_of_the_batch_entity() -> None:
+    lab = Lab()
+    lab.stream.score(
+        records([payment(1), payment(2, NOON - MINUTE), payment(3, card_id=2), dispute(4)])
+    )
+    assert last_events(lab) == {"1": "1", "2": "3"}
+    stored, last = lab.scores.records["1"], lab.scores.last["card", "1"]
+    assert (last.score, last.event_time) == (stored.score, stored.event_time)
+    assert (last.model_version, last.definition_hash) == (
+        stored.model_version, stored.definition_hash,
+    )  # fmt: skip
+    assert last.expires == (NOON + 6 * HOUR) // SECOND + 1  # fresh_for
+    assert (last.entity, last.entity_id) == ("card", "1")
+
+
+def test_last_score_goes_out_with_the_new_scores_and_once_per_entity_and_batch() -> None:
+    scores = FailingScores()
+    lab = Lab(scores=scores)
+    lab.stream.score(records([payment(n, NOON + n, card_id=n % 2) for n in range(10)]))
+    assert [len(ids) for ids in scores.new] == [10]
+    assert [sorted(keys) for keys in scores.lasts] == [["card#0", "card#1"]]
+
+
+def test_event_older_than_the_newest_or_late_leaves_the_last_score_alone() -> None:
+    lab = Lab()
+    lab.stream.score(records([payment(1)]))
+    lab.stream.score(records([payment(2, NOON - MINUTE), payment(3, NOON - 3 * HOUR)]))
+    assert last_events(lab) == {"1": "1"}
+    assert set(lab.scores.records) == {"1", "2", "3"}
+
+
+def test_last_score_is_written_when_only_repeated_events_come() -> None:
+    """Between state and scores the function may have died: the event comes again."""
+    scores = FailingScores()
+    lab = Lab(scores=scores)
+    batch = records([payment(1), payment(2, NOON + 1)])
+    scores.crashes = 1
+    with pytest.raises(CrashedError):
+        lab.stream.score(batch)
+    assert last_events(lab) == {}
+    lab.stream.score(batch)
+    assert last_events(lab) == {"1": "2"}
+    lab.stream.score(batch)
+    assert last_events(lab) == {"1": "2"}
+
+
+def test_old_event_that_comes_again_does_not_become_the_last_one() -> None:
+    lab = Lab()
+    lab.stream.score(records([payment(1)]))
+    lab.stream.score(records([payment(2, NOON + MINUTE)]))
+    lab.stream.score(records([payment(1)]))
+    assert last_events(lab) == {"1": "2"}
+
+
+def test_event_that_lost_a_race_to_a_newer_one_is_not_the_last() -> None:
+    states = FailingStates()
+    lab, rival = Lab(states=states), Lab()
+    rival.stream.score(records([payment(2, NOON + MINUTE)]))
+
+    def overtake(keys: list[str]) -> None:
+        states.races = None
+        states.items["card#1"] = rival.states.items["card#1"]
+
+    states.races = overtake
+    assert lab.stream.score(records([payment(1)])).conflicts == 1
+    assert last_events(lab) == {}
+    assert set(lab.scores.records) == {"1"}

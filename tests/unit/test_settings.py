@@ -19,15 +19,21 @@ WHOLE = {
 
 
 def test_settings_are_read_from_the_environment() -> None:
-    extra = {"HEADRACE_MODEL_DIR": "/m", "HEADRACE_SCORE_RETENTION_DAYS": "30", "OTHER": "x"}
+    extra = {
+        "HEADRACE_MODEL_DIR": "/m",
+        "HEADRACE_SCORE_RETENTION_DAYS": "30",
+        "HEADRACE_STORE_BUDGET_MS": "80",
+        "OTHER": "x",
+    }
     assert read_settings(WHOLE | extra) == Settings(
-        "states", "scores", "refused", "events", Path("/m"), 30
+        "states", "scores", "refused", "events", Path("/m"), 30, 80
     )
 
 
-def test_model_dir_and_retention_have_defaults() -> None:
+def test_model_dir_retention_and_budget_have_defaults() -> None:
     found = read_settings(WHOLE)
     assert (found.model_dir, found.score_retention_days) == (Path("/opt/model"), 365)
+    assert found.store_budget_ms == 50
 
 
 def test_every_missing_variable_is_named_at_once() -> None:
@@ -43,6 +49,12 @@ def test_every_missing_variable_is_named_at_once() -> None:
 def test_retention_is_a_whole_number_of_days(days: str) -> None:
     with pytest.raises(SettingsError, match="HEADRACE_SCORE_RETENTION_DAYS"):
         read_settings(WHOLE | {"HEADRACE_SCORE_RETENTION_DAYS": days})
+
+
+@pytest.mark.parametrize("budget", ["", "0", "-1", "0.5", "10001", "50 ", "⁵"])
+def test_budget_is_a_whole_number_of_milliseconds_within_the_function_s_time(budget: str) -> None:
+    with pytest.raises(SettingsError, match=r"HEADRACE_STORE_BUDGET_MS .*expected 1 to 10,000"):
+        read_settings(WHOLE | {"HEADRACE_STORE_BUDGET_MS": budget})
 
 
 def test_settings_are_read_from_the_process_when_nothing_is_handed_in(

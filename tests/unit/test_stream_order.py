@@ -43,7 +43,7 @@ from tests.strategies import SECOND_US, START_US, seconds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.scores import ScoreRecord
+    from headrace.scores import LastScore, ScoreRecord
 
 card, shop = Entity("card"), Entity("shop")
 payments = Source(
@@ -119,9 +119,9 @@ class FailingScores(MemoryScores):
 
     failing = False
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         self._refuse()
-        super().put_new(records)
+        super().put_new(records, last)
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         self._refuse()

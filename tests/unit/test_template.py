@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def as_list(value: Any) -> list[Any]:
 def alarmed(metric: str, **dimensions: Any) -> bool:
     wanted = [{"Name": name, "Value": value} for name, value in dimensions.items()]
     return any(
-        alarm["MetricName"] == metric and alarm["Dimensions"] == wanted for alarm in ALARMS.values()
+        alarm.get("MetricName") == metric and alarm["Dimensions"] == wanted
+        for alarm in ALARMS.values()
     )
 
 
@@ -96,12 +98,14 @@ def test_functions_may_do_what_they_call_and_no_more() -> None:
     }
     assert may == {
         "ScoreStreamFunction": [
+            "dynamodb:BatchGetItem ScoreTable",
             "dynamodb:BatchGetItem StateTable",
             "dynamodb:BatchWriteItem ScoreTable",
             "dynamodb:PutItem ScoreTable",
             "dynamodb:PutItem StateTable",
         ],
         "ScoreRequestFunction": [
+            "dynamodb:BatchGetItem ScoreTable",
             "dynamodb:BatchGetItem StateTable",
             "dynamodb:GetItem ScoreTable",
             "dynamodb:UpdateItem ScoreTable",
@@ -189,7 +193,7 @@ def test_duration_alarm_rings_before_the_time_out(function: str) -> None:
     (alarm,) = (
         alarm
         for alarm in ALARMS.values()
-        if alarm["MetricName"] == "Duration"
+        if alarm.get("MetricName") == "Duration"
         and alarm["Dimensions"][0]["Value"] == {"Ref": function}
     )
     assert alarm["Threshold"] == FUNCTIONS[function]["Timeout"] * 800
@@ -202,7 +206,7 @@ def test_stream_and_quarantine_are_watched() -> None:
         "OnFailureDestinationDeliveredEventCount",
         EventSourceMappingUUID={"Ref": "ScoreStreamMapping"},
     )
-    (quarantined,) = (a for a in ALARMS.values() if a["MetricName"] == "Quarantined")
+    (quarantined,) = (a for a in ALARMS.values() if a.get("MetricName") == "Quarantined")
     assert quarantined["Namespace"] == "Headrace"
 
 
@@ -210,6 +214,34 @@ def test_stream_and_quarantine_are_watched() -> None:
 def test_endpoint_is_watched(metric: str) -> None:
     api = {"Fn::Sub": "${AWS::StackName}-scoring"}
     assert alarmed(metric, ApiName=api, Stage={"Ref": "StageName"})
+
+
+@pytest.mark.parametrize(
+    ("alarm", "rung"), [("LastRungAlarm", "last"), ("BatchRungAlarm", "batch")]
+)
+def test_share_of_a_rung_is_watched_over_all_answers(alarm: str, rung: str) -> None:
+    queries = {query["Id"]: query for query in ALARMS[alarm]["Metrics"]}
+    assert [name for name, query in queries.items() if query["ReturnData"]] == ["share"]
+    assert queries["share"]["Expression"] == (
+        f"IF(answers >= 100, 100 * FILL({rung}, 0) / answers, 0)"
+    )
+    measured = {
+        name: query["MetricStat"]["Metric"]["MetricName"]
+        for name, query in queries.items()
+        if "MetricStat" in query
+    }
+    assert measured == {
+        "real": "RungRealTime", "last": "RungLast", "batch": "RungBatch", "prior": "RungPrior",
+    }  # fmt: skip
+    summed = re.findall(r"FILL\((\w+), 0\)", queries["answers"]["Expression"])
+    assert summed == list(measured)
+    for name in measured:
+        stat = queries[name]["MetricStat"]
+        assert (stat["Stat"], stat["Period"], stat["Metric"]["Namespace"]) == (
+            "Sum", 300, "Headrace",
+        )  # fmt: skip
+        assert stat["Metric"]["Dimensions"] == [{"Name": "service", "Value": "headrace"}]
+    assert ALARMS[alarm]["Threshold"] == {"Ref": "RungSharePercent"}
 
 
 @pytest.mark.parametrize("alarm", ALARMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,12 @@ from headrace.adapters import aws
 from headrace.adapters.clock import SystemClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.kinesis import KinesisStream
+from headrace.adapters.lookups import DeadlineLookups, Stores
 from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
 from headrace.batch import BatchScorer
-from headrace.model import load_bundle
+from headrace.circuit import Circuit
+from headrace.errors import BundleError
+from headrace.model import load_bundle, load_without_model
 from headrace.redrive import Redriver
 from headrace.requests import RequestScorer
 from headrace.scoring import Scorer, StreamScorer
@@ -19,6 +23,9 @@ from headrace.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_LEAST_PATIENCE_SECONDS = 0.2  # for a TLS handshake too; the deadline does not depend on it
 
 
 @cache
@@ -53,10 +60,48 @@ def stream_scorer() -> StreamScorer:
 
 
 @cache
+def lookups() -> DeadlineLookups:
+    """Reads of requests, by a client of their own: it gives up soon and never tries again."""
+    settings, clock = _settings(), SystemClock()
+    seconds = settings.store_budget_ms / 1_000
+    client = aws.impatient_client("dynamodb", max(_LEAST_PATIENCE_SECONDS, 2 * seconds))
+    states = DynamoStates(client, settings.state_table, clock, rounds=1)
+    scores = DynamoScores(client, settings.score_table, clock, settings.score_retention_days)
+    found = DeadlineLookups(Stores(states, scores), seconds, Circuit(), clock)
+    found.warm()
+    return found
+
+
+@cache
 def request_scorer() -> RequestScorer:
-    """Answers requests."""
+    """Answers requests, and without a model those that it can."""
     stream = KinesisStream(aws.client("kinesis"), _settings().stream)
-    return RequestScorer(_scorer(), state_store(), score_store(), stream, SystemClock())
+    found = RequestScorer(_request_parts(), lookups(), score_store(), stream, SystemClock())
+    _leave_to_no_collection()
+    return found
+
+
+@cache
+def _leave_to_no_collection() -> None:
+    """Keep what is loaded by now, which stays, out of Python's garbage collections.
+
+    A full collection walks the whole heap of boto3 and scikit-learn and stops every thread
+    meanwhile: 200 ms were measured, four times what a request has. Once per process.
+    """
+    gc.freeze()
+
+
+def _request_parts() -> Scorer:
+    """Of the request path, which also answers where the model cannot be loaded."""
+    try:
+        return _scorer()
+    except BundleError as error:
+        scorer = Scorer(load_without_model(_settings().model_dir, str(error)))
+        # Imported here: it reads the environment, which other users of this module have not set.
+        from headrace.adapters.telemetry import note_model_not_loaded
+
+        note_model_not_loaded(error)
+        return scorer
 
 
 @cache
@@ -90,6 +135,6 @@ def now() -> int:
 
 def forget() -> None:
     """Drop everything built so far; the environment is read again at the next use."""
-    for built in (_settings, _scorer, state_store, score_store, stream_scorer, request_scorer,
-                  batch_scorer):  # fmt: skip
+    for built in (_settings, _scorer, state_store, score_store, stream_scorer, lookups,
+                  request_scorer, batch_scorer):  # fmt: skip
         built.cache_clear()

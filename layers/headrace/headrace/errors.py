@@ -6,6 +6,8 @@
     |   `-- TooLarge             more bytes or events than the limit
     |-- Unavailable              a dependency failed: the same call may work later
     |   |-- StoreUnavailable     DynamoDB or S3 did not answer in time or refused
+    |   |   |-- StoreSlow        no answer within the time that a request has for it
+    |   |   `-- CircuitOpen      not asked: it failed too often just now
     |   |-- StreamUnavailable    Kinesis did not take a record
     |   `-- RunUnfinished        time ran out; the next invocation goes on from there
     `-- Misconfigured            the set-up is wrong: a person must mend it
@@ -75,6 +77,14 @@ class TooLarge(Rejected):
 
 class StoreUnavailable(Unavailable):
     """A store did not answer in time, or refused after bounded retries."""
+
+
+class StoreSlow(StoreUnavailable):
+    """A store did not answer within the time that a request has for it."""
+
+
+class CircuitOpen(StoreUnavailable):
+    """A store was not asked, because it failed too often just now."""
 
 
 class StreamUnavailable(Unavailable):

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from headrace.errors import BundleError
-from headrace.imputation import Imputer, Statistic
+from headrace.imputation import Imputer, Statistic, unfitted
 from headrace.loading import definition_hash, load_definition
 from headrace.reference import Reference
 
@@ -65,6 +65,27 @@ class SklearnModel:
         found = self._estimator.predict_proba(np.asarray(rows, dtype=np.float64))
         scores: list[float] = found[:, 1].tolist()
         return scores
+
+
+class AbsentModel:
+    """Stands where a model could not be loaded.
+
+    Attributes:
+        why: What was wrong with it.
+    """
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def score(self, rows: Sequence[Sequence[float]]) -> list[float]:
+        """Scores nothing.
+
+        Raises:
+            BundleError: There are rows.
+        """
+        if rows:
+            raise BundleError(self.why)
+        return []
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +165,23 @@ def load_bundle(model_dir: Path) -> Bundle:
     _check_golden(model, _decoded(files, GOLDEN, list[GoldenRow]))
     reference = _decoded(files, REFERENCE, Reference)
     return Bundle(definition, manifest, model, imputer, reference)
+
+
+def load_without_model(model_dir: Path, why: str) -> Bundle:
+    """Definition and manifest only: enough to read events and to know the prior.
+
+    Args:
+        model_dir: Folder with ``definition.py`` and ``bundle/``.
+        why: The model is not loaded.
+
+    Raises:
+        DefinitionError: The definition has mistakes.
+        BundleError: The manifest is missing or malformed.
+    """
+    definition = load_definition(model_dir / "definition.py")
+    manifest = _read_manifest(model_dir / "bundle")
+    nothing = Imputer(definition, unfitted(definition))
+    return Bundle(definition, manifest, AbsentModel(why), nothing)
 
 
 def content_version(files: Mapping[str, str], found_hash: str) -> str:

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.events import Event
+    from headrace.scores import ScoreRecord
     from headrace.watch import Finding
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One event on its way through a batch."""
+    """One event on its way through a batch.
+
+    Attributes:
+        newest: Whether it is the newest scored event of the entity that batch scores are for.
+    """
 
     event: Event
     number: int
@@ -30,6 +35,7 @@ class Work:
     parts: dict[str, EntityPart] = field(default_factory=dict)
     row: FeatureRow | None = None
     score: float = 0.0
+    newest: bool = False
 
     @property
     def late(self) -> bool:
@@ -37,6 +43,11 @@ class Work:
         if self.event.late:
             return True
         return True in [part.late for part in self.parts.values()]
+
+    @property
+    def lacking(self) -> bool:
+        """Whether a required input is absent, so that the model does not score it."""
+        return self.row is not None and bool(self.row.lacking)
 
     @property
     def new(self) -> bool:
@@ -66,6 +77,7 @@ class Outcome:
         invalid: Field -> events in which it was absent because what came was invalid.
         accepted: Field or rule -> events that broke it and were taken as they came.
         degraded: View -> events that met it after it had outgrown exact rows.
+        rungs: Rung -> scores.
         ages: Entity -> seconds from the newest event used to the event that was scored.
         stale: Entity -> scores whose age is over the definition's objective.
         findings: What began to differ from training.
@@ -88,6 +100,7 @@ class Outcome:
     invalid: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
+    rungs: Counter[str] = field(default_factory=Counter)
     ages: dict[str, list[float]] = field(default_factory=dict)
     stale: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
@@ -107,9 +120,10 @@ class Outcome:
         if self.failed is None or number < self.failed_number:
             self.failed_number, self.failed, self.error = number, sequence, error
 
-    def note_ages(self, ages: Mapping[str, float | None], objectives: Mapping[str, float]) -> None:
-        """Note how fresh a score is: by entity, and against the objectives in seconds."""
-        for entity, age in ages.items():
+    def note(self, record: ScoreRecord, objectives: Mapping[str, float]) -> None:
+        """Note where a score comes from and how fresh it is, against objectives in seconds."""
+        self.rungs[record.rung] += 1
+        for entity, age in record.ages.items():
             if age is not None:
                 self.ages.setdefault(entity, []).append(age)
                 if age > objectives.get(entity, inf):

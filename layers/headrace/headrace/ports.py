@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from headrace.errors import Fault
     from headrace.events import Record
-    from headrace.scores import BatchScore, ScoreRecord
+    from headrace.scores import BatchScore, Known, LastScore, ScoreRecord
 
 
 class StoredState(NamedTuple):
@@ -106,11 +106,25 @@ class Replaced(NamedTuple):
 class EventScores(Protocol):
     """Score records by event, as the stream writes them."""
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
-        """Store scores of events that cannot have one yet.
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
+        """Store scores of events that cannot have one yet, and last scores of entities.
+
+        Args:
+            records: Of events.
+            last: At most one of each entity; each takes the place of the entity's former one.
 
         Raises:
             StoreUnavailable: Not all could be stored.
+        """
+
+    def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
+        """What is stored of entities to fall back on, by key such as ``customer#42``.
+
+        Asks once, without waiting: keys that were not answered are left out. What is stored and
+        cannot be decoded counts as not stored.
+
+        Raises:
+            StoreUnavailable: The store did not answer.
         """
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
@@ -138,8 +152,12 @@ class ScoreStore(EventScores, Protocol):
             StoreUnavailable: Not all could be stored.
         """
 
-    def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
-        """An entity's batch score, marked as read."""
+    def mark_read(self, key: str) -> None:
+        """Note that an entity's batch score was given, where there is one.
+
+        Raises:
+            StoreUnavailable: It could not be noted.
+        """
 
     def get_progress(self) -> bytes | None:
         """The batch run's checkpoint."""
@@ -244,11 +262,59 @@ class KeptRecords(Quarantine, Protocol):
         """
 
 
+class Lookup(Protocol):
+    """What one request reads, all of it before one deadline. No call outlasts the deadline."""
+
+    def states(self) -> dict[str, StoredState]:
+        """The states that were asked for; keys without an item are left out.
+
+        Raises:
+            CircuitOpen: The store was not asked.
+            StoreSlow: It did not answer in time.
+            StoreUnavailable: It failed.
+        """
+
+    def known(self) -> dict[str, Known] | None:
+        """What is stored of the entities to fall back on; None where it could not be read."""
+
+    def record(self, event_id: str) -> ScoreRecord | None:
+        """The stored score of an event.
+
+        Raises:
+            StoreUnavailable: The store did not answer in time, or failed.
+        """
+
+    def mark_read(self, keys: Sequence[str]) -> None:
+        """Note that batch scores were given, as far as time allows; never fails."""
+
+
+class Lookups(Protocol):
+    """Reads of requests under a deadline."""
+
+    def begin(self, states: Sequence[str], known: Sequence[str]) -> Lookup:
+        """Begin the reads of one request; its time runs from here.
+
+        Args:
+            states: Keys whose states are needed; may be none.
+            known: Keys of entities whose last and batch scores may be needed.
+        """
+
+
 class FirstScores(Protocol):
     """Score records by event, for one who cannot know whether an event has a score."""
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """As of ``EventScores``."""
+
+    def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
+        """As of ``EventScores``."""
+
+    def put_last(self, last: Sequence[LastScore]) -> None:
+        """Store last scores of entities, each where none is stored of a newer event.
+
+        Raises:
+            StoreUnavailable: Not all could be stored.
+        """
 
     def get_all(self, event_ids: Sequence[str]) -> dict[str, ScoreRecord]:
         """The stored scores of events, by id; events without one are left out.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from headrace.ports import Clock, FirstScores, Kept, KeptRecords, StateStore
-    from headrace.scores import ScoreRecord
+    from headrace.scores import LastScore, ScoreRecord
     from headrace.scoring import Scorer
 
 MOST_RECORDS = 500
@@ -268,11 +268,12 @@ class _OnlyFirst:
 
     def __init__(self, scores: FirstScores) -> None:
         self._scores = scores
-        self.put_first = scores.put_first
+        self.put_first, self.get_known = scores.put_first, scores.get_known
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
-        """See ``ports.EventScores``."""
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
+        """See ``ports.EventScores``; the live stream may have written a newer last score."""
         self._scores.put_first(records)
+        self._scores.put_last(last)
 
 
 def _still_refused(case: _Case) -> StillRefused:

@@ -1,28 +1,30 @@
 """Scores on request: an event now, without changing state, and look-ups of stored scores.
 
-May import what scoring may.
+What real time cannot score in time goes down the ladder: an answer always comes, and says where it
+came from. May import what scoring may.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.errors import EventRejected, Fault, TooLarge
+from headrace.answers import fallback_of
+from headrace.errors import EventRejected, Fault, StateError, StoreUnavailable, TooLarge
 from headrace.events import MAX_EVENT_BYTES, Record, us_to_text
-from headrace.scores import BatchScore, Rung, ScoreRecord
+from headrace.ladder import Choice, age_seconds, reason_of
+from headrace.model import AbsentModel
+from headrace.scores import BatchScore, Known, LastScore, Reason, Rung, ScoreRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.outcome import Work
-    from headrace.ports import Clock, EventStream, ScoreStore, StateStore
+    from headrace.ports import Clock, EventStream, Lookup, Lookups, ScoreStore, StoredState
     from headrace.scoring import Scorer
 
 MAX_EVENTS = 100
-_US_PER_SECOND = 1_000_000
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -42,7 +44,9 @@ class EntityScore(msgspec.Struct, frozen=True, kw_only=True):
         age: Seconds from the event or run that was scored to now; None for the prior.
         model_version: The version that gave the score.
         definition_hash: The definition that gave the score.
-        record: The full record behind the score; None for the prior.
+        record: The record behind the score, which of a last score is short where the state could
+            not be read; None for the prior.
+        reason: Why the state could not be read; None where it was.
     """
 
     entity: str
@@ -52,7 +56,8 @@ class EntityScore(msgspec.Struct, frozen=True, kw_only=True):
     age: float | None
     model_version: str
     definition_hash: str
-    record: ScoreRecord | BatchScore | None
+    record: ScoreRecord | LastScore | BatchScore | None
+    reason: Reason | None = None
 
 
 class RequestScorer:
@@ -61,14 +66,21 @@ class RequestScorer:
     def __init__(
         self,
         scorer: Scorer,
-        states: StateStore,
+        lookups: Lookups,
         scores: ScoreStore,
         stream: EventStream,
         clock: Clock,
     ) -> None:
-        self._scorer, self._clock = scorer, clock
-        self._states, self._scores, self._stream = states, scores, stream
+        self._scorer, self._lookups, self._clock = scorer, lookups, clock
+        self._scores, self._stream = scores, stream
         self._source = scorer.definition.scored
+        self._entity = scorer.definition.batch_entity.name
+        self._ladder = scorer.ladder
+
+    @property
+    def lacks_model(self) -> bool:
+        """Whether the model could not be loaded, so that nothing is scored in real time."""
+        return isinstance(self._scorer.bundle.model, AbsentModel)
 
     @property
     def model_version(self) -> str:
@@ -86,9 +98,11 @@ class RequestScorer:
         Args:
             body: The event as JSON; ``source`` may be left out.
 
+        Returns:
+            Its score in real time, or what the ladder has below it; ``rung`` says which.
+
         Raises:
             EventRejected: With every fault that the event has.
-            StoreUnavailable: The state cannot be read.
         """
         return self._score_works([self._work(body)])[0]
 
@@ -108,7 +122,6 @@ class RequestScorer:
 
         Raises:
             TooLarge: More events than that.
-            StoreUnavailable: The state cannot be read.
         """
         if len(bodies) > MAX_EVENTS:
             what = "events in a batch"
@@ -137,39 +150,32 @@ class RequestScorer:
         return entity in {each.name for each in self._source.entities.values()}
 
     def score_of_entity(self, entity: str, entity_id: str) -> EntityScore:
-        """The best score known of an entity: its last one, the batch score, or the prior.
+        """The best score known of an entity: its last one, the batch score, or the prior."""
+        key = f"{entity}#{entity_id}"
+        look = self._lookups.begin([key], [key] if entity == self._entity else [])
+        now, reason = self._clock.now(), None
+        try:
+            last = self._last(key, look, now)
+            if last is not None:
+                return _of_last(entity, entity_id, last, now)
+        except (StoreUnavailable, StateError) as error:
+            reason = reason_of(error)
+        known = (look.known() or {}).get(key) if entity == self._entity else Known()
+        choice = self._ladder.choose(known, now)
+        if choice.rung is Rung.BATCH:
+            look.mark_read([key])
+        return _of_choice(entity, entity_id, choice, reason)
 
-        Raises:
-            StoreUnavailable: States or scores cannot be read.
-        """
-        definition, now = self._scorer.definition, self._clock.now()
-        last = self._last(f"{entity}#{entity_id}")
-        if last is not None:
-            age = now / _US_PER_SECOND - _seconds(last.event_time)
-            if age <= definition.fresh_for.total_seconds():
-                return _known(entity, entity_id, last, Rung.LAST, age)
-        if entity == definition.batch_entity.name:
-            batch = self._scores.get_batch(entity, entity_id)
-            if batch is not None and now < batch.expires * _US_PER_SECOND:
-                age = now / _US_PER_SECOND - _seconds(batch.as_of)
-                return _known(entity, entity_id, batch, Rung.BATCH, age)
-        return EntityScore(
-            entity=entity,
-            entity_id=entity_id,
-            score=self._scorer.bundle.manifest.prior,
-            rung=Rung.PRIOR,
-            age=None,
-            model_version=self.model_version,
-            definition_hash=self.definition_hash,
-            record=None,
-        )
-
-    def _last(self, key: str) -> ScoreRecord | None:
-        stored = self._states.read([key]).get(key)
+    def _last(self, key: str, look: Lookup, now: int) -> ScoreRecord | None:
+        """The full record of the entity's last score, as its state names it, while it is fresh."""
+        stored = look.states().get(key)
         if stored is None:
             return None
         state = self._scorer.codec.decode(key, *stored)
-        return self._scores.get(state.last_id) if state.last_id else None
+        if not state.last_id or not self._ladder.is_fresh(state.last_time, now):
+            return None
+        found = look.record(state.last_id)
+        return found if found is not None and found.rung is Rung.REAL_TIME else None
 
     def _work(self, body: bytes) -> Work:
         record = Record(self._with_source(body), self._clock.now(), "request", "")
@@ -192,33 +198,82 @@ class RequestScorer:
         return msgspec.json.encode({"source": self._source.name, **values})
 
     def _score_works(self, works: Sequence[Work]) -> list[ScoreRecord]:
-        keys = {key for work in works for key in work.keys.values()}
-        stored = self._states.read(sorted(keys)) if keys else {}
-        codec = self._scorer.codec
-        for work in works:
-            for key in work.keys.values():
-                found = stored.get(key)
-                state = codec.decode(key, *found) if found else codec.empty(key)
-                self._scorer.fold_entity(state, [work])
-        self._scorer.score_works(works)
+        """Records of events: from real time as far as possible, from the ladder where not."""
+        if not works:
+            return []
+        needed = set() if self.lacks_model else {key for w in works for key in w.keys.values()}
+        entities = dict.fromkeys(work.keys[self._entity] for work in works)
+        look = self._lookups.begin(sorted(needed), list(entities))
+        fallen = self._fold(works, look)
+        scored = [work for work in works if work not in fallen]
+        self._scorer.score_works(scored)
+        fallen.update(dict.fromkeys((w for w in scored if w.lacking), Reason.INPUT_ABSENT))
+        given = self._choose(fallen, look)
         stamp = us_to_text(self._clock.now())
-        return [self._scorer.record(work, stamp) for work in works]
+        return [
+            fallback_of(work, fallen[work], given[work], stamp)
+            if work in fallen
+            else self._scorer.record(work, stamp)
+            for work in works
+        ]
+
+    def _fold(self, works: Sequence[Work], look: Lookup) -> dict[Work, Reason]:
+        """Fold each event into the states as read; those that cannot be, with the reason."""
+        if self.lacks_model:
+            return dict.fromkeys(works, Reason.MODEL_NOT_LOADABLE)
+        try:
+            stored = look.states()
+        except StoreUnavailable as error:
+            return dict.fromkeys(works, reason_of(error))
+        fallen = {}
+        for work in works:
+            try:
+                self._fold_one(work, stored)
+            except StateError as error:
+                fallen[work] = reason_of(error)
+        return fallen
+
+    def _fold_one(self, work: Work, stored: dict[str, StoredState]) -> None:
+        codec = self._scorer.codec
+        for key in work.keys.values():
+            found = stored.get(key)
+            state = codec.decode(key, *found) if found else codec.empty(key)
+            self._scorer.fold_entity(state, [work])
+
+    def _choose(self, fallen: dict[Work, Reason], look: Lookup) -> dict[Work, Choice]:
+        """What the ladder gives each event; batch scores that are given are marked as read."""
+        if not fallen:
+            return {}
+        found, now = look.known() or {}, self._clock.now()
+        chosen = {w: self._ladder.choose(found.get(w.keys[self._entity]), now) for w in fallen}
+        batch = [w.keys[self._entity] for w, each in chosen.items() if each.rung is Rung.BATCH]
+        if batch:
+            look.mark_read(list(dict.fromkeys(batch)))
+        return chosen
 
 
-def _known(
-    entity: str, entity_id: str, record: ScoreRecord | BatchScore, rung: Rung, age: float
-) -> EntityScore:
+def _of_last(entity: str, entity_id: str, last: ScoreRecord, now: int) -> EntityScore:
     return EntityScore(
         entity=entity,
         entity_id=entity_id,
-        score=record.score,
-        rung=rung,
-        age=age,
-        model_version=record.model_version,
-        definition_hash=record.definition_hash,
-        record=record,
+        score=last.score,
+        rung=Rung.LAST,
+        age=age_seconds(last.event_time, now),
+        model_version=last.model_version,
+        definition_hash=last.definition_hash,
+        record=last,
     )
 
 
-def _seconds(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+def _of_choice(entity: str, entity_id: str, choice: Choice, reason: Reason | None) -> EntityScore:
+    return EntityScore(
+        entity=entity,
+        entity_id=entity_id,
+        score=choice.score,
+        rung=choice.rung,
+        age=choice.age,
+        model_version=choice.model_version,
+        definition_hash=choice.definition_hash,
+        record=choice.record,
+        reason=reason,
+    )

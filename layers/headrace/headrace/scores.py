@@ -12,8 +12,10 @@ import msgspec
 from headrace.imputation import Imputed
 
 EVENT_PREFIX = "event#"
+LAST_PREFIX = "last#"
 BATCH_PREFIX = "batch#"
 PROGRESS_ID = "run#current"
+_US_PER_SECOND = 1_000_000
 
 
 class Rung(StrEnum):
@@ -25,8 +27,29 @@ class Rung(StrEnum):
     PRIOR = "prior"  # the training data's rate: nothing is known
 
 
-class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True):
+class Reason(StrEnum):
+    """Why a score is not from real time: the closed list."""
+
+    STORE_UNAVAILABLE = "store_unavailable"  # out of reach, throttled, or it refused
+    STORE_SLOW = "store_slow"  # no answer within the time that a request has for it
+    CIRCUIT_OPEN = "circuit_open"  # not asked: it failed too often just now
+    STATE_UNREADABLE = "state_unreadable"  # the entity's state is not what this definition reads
+    MODEL_NOT_LOADABLE = "model_not_loadable"  # the bundle's model failed its checks
+    INPUT_ABSENT = "input_absent"  # an input is absent that the definition does not impute
+
+
+class Passed(StrEnum):
+    """Why the ladder went past the last or the batch score: the closed list."""
+
+    NONE_STORED = "none_stored"
+    TOO_OLD = "too_old"
+    NOT_READ = "not_read"  # it could not be looked up in time
+
+
+class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A score with everything that it came from.
+
+    What has its default is left out where it is stored: most scores are from real time.
 
     Attributes:
         id: The event's id.
@@ -34,16 +57,20 @@ class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True):
         event_time: ISO 8601, UTC.
         score: Probability of the positive class, 0 to 1.
         rung: Where the score comes from.
-        model_version: The bundle's version.
-        definition_hash: The definition's hash.
+        model_version: Version of the bundle that gave the score.
+        definition_hash: Hash of the definition that gave the score.
         late: The event arrived after its allowed lateness and did not change state.
         entities: Entity -> id.
         features: Every column and indicator as the model saw it, after imputation; None where
-            it saw NaN.
+            it saw NaN. None at all below real time.
         imputed: Column -> cause, value and policy, for those that were absent.
         ages: Entity -> seconds from the newest earlier event used to this one; None without one.
         degraded: Views that were too large to stay exact for this event.
         scored_at: ISO 8601, UTC.
+        reason: Why the score is not from real time; None where it is.
+        age: Seconds from what the last or batch score was computed for to now; None otherwise.
+        given: Id of the event whose last score is given, or time of the run whose batch score is.
+        causes: Rungs above this one and below real time -> why they were passed.
     """
 
     id: str
@@ -60,6 +87,54 @@ class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True):
     ages: dict[str, float | None]
     scored_at: str
     degraded: list[str] = []
+    reason: Reason | None = None
+    age: float | None = None
+    given: str = ""
+    causes: dict[Rung, Passed] = {}
+
+
+class LastScore(msgspec.Struct, frozen=True, kw_only=True):
+    """An entity's newest real-time score, to be found without its state.
+
+    Attributes:
+        entity: Entity name.
+        entity_id: Its id.
+        id: The event's id.
+        event_time: ISO 8601, UTC.
+        score: Probability of the positive class, 0 to 1.
+        model_version: The bundle's version.
+        definition_hash: The definition's hash.
+        expires: Unix second after which the score is not given any more.
+    """
+
+    entity: str
+    entity_id: str
+    id: str
+    event_time: str
+    score: float
+    model_version: str
+    definition_hash: str
+    expires: int
+
+
+def last_of(record: ScoreRecord, entity: str, until: int) -> LastScore:
+    """A score as the last one of one of its entities.
+
+    Args:
+        record: Of the entity's newest scored event.
+        entity: Entity name.
+        until: When it will be too old to be given, microseconds UTC.
+    """
+    return LastScore(
+        entity=entity,
+        entity_id=record.entities[entity],
+        id=record.id,
+        event_time=record.event_time,
+        score=record.score,
+        model_version=record.model_version,
+        definition_hash=record.definition_hash,
+        expires=until // _US_PER_SECOND + 1,
+    )
 
 
 class BatchScore(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,3 +163,10 @@ class BatchScore(msgspec.Struct, frozen=True, kw_only=True):
     imputed: dict[str, Imputed]
     age: float | None
     expires: int
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is stored of an entity to fall back on."""
+
+    last: LastScore | None = None
+    batch: BatchScore | None = None

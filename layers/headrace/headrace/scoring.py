@@ -10,12 +10,14 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from headrace.answers import fallback_of, record_of
 from headrace.errors import EventRejected, StateError, StoreUnavailable
-from headrace.events import Event, EventDecoder, Record, us_to_text
+from headrace.events import Event, EventDecoder, Record, microseconds, us_to_text
 from headrace.feature_row import Assembler, EntityPart
+from headrace.ladder import Choice, Ladder, Prior
 from headrace.outcome import Outcome, Work
 from headrace.ports import Quarantined, StateWrite
-from headrace.scores import Rung, ScoreRecord
+from headrace.scores import LastScore, Reason, ScoreRecord, last_of
 from headrace.state import EntityState, StateCodec
 from headrace.view_state import Folded
 from headrace.watch import Watch
@@ -49,6 +51,11 @@ class Scorer:
         self.codec = StateCodec(bundle.definition)
         self.assembler = Assembler(bundle.definition, self.codec, bundle.imputer)
         freshness = self.definition.freshness.items()
+        manifest = bundle.manifest
+        self.ladder = Ladder(
+            microseconds(self.definition.fresh_for),
+            Prior(manifest.prior, manifest.model_version, manifest.definition_hash),
+        )
         self.freshness = {entity.name: age.total_seconds() for entity, age in freshness}
         read = {(v.source.name, v.entity.name) for v in self.definition.views}
         scored = self.definition.scored
@@ -119,41 +126,22 @@ class Scorer:
     def score_works(self, works: Sequence[Work]) -> None:
         """Assemble the rows of folded works of the scored source and score them in one call.
 
-        What lacks a required value gets the prior: the ladder's last rung.
+        What lacks a required value has no score: the ladder answers.
         """
         whole = []
         for work in works:
             work.row = self.assembler.of_event(work.event, work.parts)
-            work.score = self.bundle.manifest.prior
             if not work.row.lacking:
                 whole.append((work, self.assembler.input_row(work.row)))
         scores = self.bundle.model.score([row for _, row in whole])
         for (work, _), score in zip(whole, scores, strict=True):
             work.score = score
 
-    def record(self, work: Work, scored_at: str) -> ScoreRecord:
-        """The score record of a scored work."""
-        event, row = work.event, work.row
-        if row is None:
-            msg = f"event {event.id!r}: got no feature row; expected score_works before record"
-            raise ValueError(msg)
-        parts = work.parts
-        return ScoreRecord(
-            id=event.id,
-            source=event.source.name,
-            event_time=us_to_text(event.time),
-            score=work.score,
-            rung=Rung.PRIOR if row.lacking else Rung.REAL_TIME,
-            model_version=self.bundle.manifest.model_version,
-            definition_hash=self.bundle.manifest.definition_hash,
-            late=work.late,
-            entities={name: key[len(name) + 1 :] for name, key in event.keys.items()},
-            features=row.columns,
-            imputed=row.imputed,
-            ages={name: _age(event.time, part.newest) for name, part in parts.items()},
-            scored_at=scored_at,
-            degraded=[view for part in parts.values() for view in part.degraded],
-        )
+    def record(self, work: Work, scored_at: str, choice: Choice | None = None) -> ScoreRecord:
+        """The record of a scored work; where it lacks an input, of what the ladder gives."""
+        if choice is not None:
+            return fallback_of(work, Reason.INPUT_ABSENT, choice, scored_at)
+        return record_of(work, self.bundle.manifest, scored_at)
 
 
 class StreamScorer:
@@ -171,6 +159,8 @@ class StreamScorer:
         self._watch = Watch(scorer.bundle.reference)
         self._states, self._scores, self._quarantine = states, scores, quarantine
         self._jitter = Random()
+        self._entity = scorer.definition.batch_entity.name
+        self._fresh_for = microseconds(scorer.definition.fresh_for)
 
     def score(
         self, records: Sequence[Record], keep_going: Callable[[], bool] | None = None
@@ -292,6 +282,9 @@ class StreamScorer:
                 failed[key] = str(error)
             else:
                 found[key] = state
+                if state.entity == self._entity:
+                    for work in by_key[key]:
+                        work.newest = work.event.id == state.last_id
         return found
 
     def _score(
@@ -318,14 +311,18 @@ class StreamScorer:
         stamp = us_to_text(now)
         new: list[ScoreRecord] = []
         other: list[ScoreRecord] = []
+        last: list[LastScore] = []
         first = {work.event.id: work for work in reversed(scored)}
-        for work in first.values():
-            record = self._scorer.record(work, stamp)
-            (new if work.new else other).append(record)
-            outcome.note_ages(record.ages, self._scorer.freshness)
         try:
-            if new:
-                self._scores.put_new(new)
+            chosen = self._choose([work for work in first.values() if work.lacking], now)
+            for work in first.values():
+                record = self._scorer.record(work, stamp, chosen.get(work))
+                (new if work.new else other).append(record)
+                outcome.note(record, self._scorer.freshness)
+                if work.newest and not (work.late or work.lacking):
+                    last.append(last_of(record, self._entity, work.event.time + self._fresh_for))
+            if new or last:
+                self._scores.put_new(new, last)
             if other:
                 outcome.repeated += self._scores.put_first(other)
         except StoreUnavailable as error:
@@ -335,9 +332,13 @@ class StreamScorer:
         outcome.scored += len(first)
         outcome.lags += [(now - w.event.arrival) / _MICROSECONDS_PER_SECOND for w in scored]
 
-
-def _age(time: int, newest: int | None) -> float | None:
-    return None if newest is None else (time - newest) / _MICROSECONDS_PER_SECOND
+    def _choose(self, works: Sequence[Work], now: int) -> dict[Work, Choice]:
+        """What the ladder gives works that lack an input."""
+        if not works:
+            return {}
+        known = self._scores.get_known([work.keys[self._entity] for work in works])
+        ladder = self._scorer.ladder
+        return {work: ladder.choose(known.get(work.keys[self._entity]), now) for work in works}
 
 
 def _group(works: Iterable[Work]) -> dict[str, list[Work]]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+MOST_BUDGET_MS = 10_000
+"""Of a request; the function itself has 15 seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Where things are.
@@ -27,6 +31,7 @@ class Settings:
         stream: Kinesis stream of events (``HEADRACE_STREAM``).
         model_dir: Folder with definition and bundle (``HEADRACE_MODEL_DIR``).
         score_retention_days: How long scores are kept (``HEADRACE_SCORE_RETENTION_DAYS``).
+        store_budget_ms: What a request has for all of its reads (``HEADRACE_STORE_BUDGET_MS``).
     """
 
     state_table: str
@@ -35,6 +40,7 @@ class Settings:
     stream: str
     model_dir: Path
     score_retention_days: int
+    store_budget_ms: int = 50
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -50,6 +56,11 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         "stream": "HEADRACE_STREAM",
     }
     missing = [name for name in names.values() if not environment.get(name)]
+    budget = environment.get("HEADRACE_STORE_BUDGET_MS", "50")
+    if not budget.isdecimal() or not 1 <= int(budget) <= MOST_BUDGET_MS:
+        missing.append(
+            f"HEADRACE_STORE_BUDGET_MS (got {budget!r}; expected 1 to {MOST_BUDGET_MS:,})"
+        )
     days = environment.get("HEADRACE_SCORE_RETENTION_DAYS", "365")
     if not days.isdecimal() or int(days) < 1:
         missing.append(f"HEADRACE_SCORE_RETENTION_DAYS (got {days!r}; expected days, 1 or more)")
@@ -60,4 +71,5 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         **{field: environment[name] for field, name in names.items()},
         model_dir=Path(environment.get("HEADRACE_MODEL_DIR", "/opt/model")),
         score_retention_days=int(days),
+        store_budget_ms=int(budget),
     )

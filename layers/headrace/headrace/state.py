@@ -180,7 +180,11 @@ class StateCodec:
         return (state.newest_arrival + longest) // _MICROSECONDS_PER_SECOND + 1
 
     def _unpack(self, key: str, name: str, data: bytes) -> ViewState:
-        packed = _decode_view(data)
+        try:
+            packed = _decode_view(data)
+        except msgspec.DecodeError as error:
+            msg = f"state of {shown_key(key)}: view {name!r}: {error}; expected what Headrace wrote"
+            raise StateError(msg) from error
         if packed.layout != self._layouts[name][bool(packed.tiles or packed.lifetime)]:
             msg = (
                 f"state of {shown_key(key)}: view {name!r} was written with other fields, hop, "

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aws_lambda_powertools.event_handler import Response
 
-from headrace.errors import EventRejected, Fault, TooLarge, Unavailable
+from headrace.errors import (
+    BundleError,
+    DefinitionError,
+    EventRejected,
+    Fault,
+    TooLarge,
+    Unavailable,
+)
 from headrace.requests import Refused
 
 if TYPE_CHECKING:
@@ -48,9 +55,8 @@ def parse_batch(body: bytes) -> list[bytes]:
 
 def answer(body: Any, **extra: object) -> Response[str]:
     """200 with a struct as JSON, and a few fields more."""
-    if extra:
-        body = msgspec.to_builtins(body) | extra
-    return Response(HTTPStatus.OK, _JSON, msgspec.json.encode(body).decode())
+    whole = _whole(body) | extra
+    return Response(HTTPStatus.OK, _JSON, msgspec.json.encode(whole).decode())
 
 
 def answer_batch(scores: Sequence[ScoreRecord | Refused]) -> Response[str]:
@@ -58,7 +64,7 @@ def answer_batch(scores: Sequence[ScoreRecord | Refused]) -> Response[str]:
     entries = [
         {"status": status_of(score.faults).value, "faults": score.faults}
         if isinstance(score, Refused)
-        else {"status": HTTPStatus.OK.value, "record": score}
+        else {"status": HTTPStatus.OK.value, "record": _whole(score)}
         for score in scores
     ]
     return Response(HTTPStatus.OK, _JSON, msgspec.json.encode({"scores": entries}).decode())
@@ -88,7 +94,16 @@ def problem_of(error: HeadraceError) -> Response[str]:
     if isinstance(error, Unavailable):
         detail = f"{error}; the same request may succeed later"
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+    if isinstance(error, (BundleError, DefinitionError)):
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "definition or bundle cannot be loaded")
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service is misconfigured; see its logs")
+
+
+def _whole(body: Any) -> Any:
+    """A struct with every field, also those that have their default; anything else as it is."""
+    if not isinstance(body, msgspec.Struct):
+        return body
+    return {name: _whole(getattr(body, name)) for name in body.__struct_fields__}
 
 
 def status_of(faults: Sequence[Fault]) -> HTTPStatus:

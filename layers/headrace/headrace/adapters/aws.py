@@ -30,6 +30,23 @@ def client(service: str) -> Any:
     return boto3.client(service, config=_CONFIG)
 
 
+def impatient_client(service: str, seconds: float) -> Any:
+    """A client that never repeats a request, and gives up on a silent socket after a while.
+
+    Args:
+        service: Such as ``dynamodb``.
+        seconds: To connect, and again from one received byte to the next.
+    """
+    config = Config(
+        connect_timeout=seconds,
+        read_timeout=seconds,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=2 * PARALLEL_CALLS,
+        tcp_keepalive=True,
+    )
+    return boto3.client(service, config=config)
+
+
 def error_code(error: BotoCoreError | ClientError) -> str:
     """AWS's code of an error, or the exception's name where AWS did not answer."""
     if isinstance(error, ClientError):

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headrace.adapters.dynamodb import score_item, state_item
+from headrace.adapters.items import last_item, score_item, state_item
 from headrace.ports import StateWrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from headrace.ports import EventScores, ScanPage, Segment, StateStore, StoredState, WriteOutcome
-    from headrace.scores import ScoreRecord
+    from headrace.scores import Known, LastScore, ScoreRecord
 
 READ_UNIT_BYTES = 4_096
 WRITE_UNIT_BYTES = 1_024
@@ -32,7 +32,8 @@ class Capacity:
         state_reads: Read units for states, consistent reads.
         state_writes: Write units for states.
         lost_writes: Of these, for writes whose condition failed: they cost as much.
-        score_writes: Write units for scores.
+        score_writes: Write units for scores of events.
+        last_writes: Write units for last scores of entities.
         reads: States read, whether there was one or not.
         writes: States written, lost ones included.
     """
@@ -41,6 +42,7 @@ class Capacity:
     state_writes: int = 0
     lost_writes: int = 0
     score_writes: int = 0
+    last_writes: int = 0
     reads: int = 0
     writes: int = 0
 
@@ -51,6 +53,7 @@ class Capacity:
             "read_units": round(self.state_reads / every, 3),
             "state_write_units": round(self.state_writes / every, 3),
             "score_write_units": round(self.score_writes / every, 3),
+            "last_write_units": round(self.last_writes / every, 3),
         }
 
 
@@ -92,10 +95,16 @@ class MeteredScores:
     def __init__(self, store: EventScores, capacity: Capacity) -> None:
         self._store, self._capacity = store, capacity
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port."""
-        self._store.put_new(records)
+        self._store.put_new(records, last)
         self._count(records)
+        for each in last:
+            self._capacity.last_writes += units(item_bytes(last_item(each)), WRITE_UNIT_BYTES)
+
+    def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
+        """See the port; rare, and not counted."""
+        return self._store.get_known(keys)
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """See the port."""

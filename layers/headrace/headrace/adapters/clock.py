@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 class SystemClock:
@@ -15,6 +20,14 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
+
+    def seconds(self) -> float:
+        """Seconds on a clock that only goes forward; see ``lookups.Stopwatch``."""
+        return time.monotonic()
+
+    def wait(self, call: Future[Any], seconds: float) -> None:
+        """Wait for a call, so long at most; see ``lookups.Stopwatch``."""
+        wait([call], max(0.0, seconds))
 
 
 class FixedClock:

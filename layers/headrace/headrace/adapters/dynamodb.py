@@ -10,42 +10,65 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
+from headrace.adapters.items import (
+    Item,
+    batch_item,
+    decoded,
+    decoded_if_any,
+    item_id,
+    last_item,
+    score_item,
+    state_item,
+    stored_state,
+)
 from headrace.errors import StoreUnavailable
 from headrace.events import shown_key
-from headrace.ports import Replaced, ScannedState, ScanPage, StoredState, WriteOutcome
-from headrace.scores import BATCH_PREFIX, EVENT_PREFIX, PROGRESS_ID, BatchScore, ScoreRecord
+from headrace.ports import Replaced, ScannedState, ScanPage, WriteOutcome
+from headrace.scores import (
+    BATCH_PREFIX,
+    EVENT_PREFIX,
+    LAST_PREFIX,
+    PROGRESS_ID,
+    BatchScore,
+    Known,
+    LastScore,
+    ScoreRecord,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from headrace.ports import Clock, Segment, StateWrite
+    from headrace.ports import Clock, Segment, StateWrite, StoredState
 
 _LOST = "ConditionalCheckFailedException"
 _READ_LIMIT = 100
-_LEAST_NUMBER = 1e-130
 _WRITE_LIMIT = 25
 _ROUNDS = 6
 _FIRST_WAIT_SECONDS = 0.05
 _US_PER_SECOND = 1_000_000
 
-Item = dict[str, Any]
 T = TypeVar("T")
 
 
 class DynamoStates:
-    """Fulfils ``ports.StateStore``: items of ``entity``, ``version``, ``state``, ``expires``."""
+    """Fulfils ``ports.StateStore``: items of ``entity``, ``version``, ``state``, ``expires``.
 
-    def __init__(self, client: Any, table: str, clock: Clock) -> None:
-        self._client, self._table, self._clock = client, table, clock
+    Args:
+        client: Of DynamoDB.
+        table: Its name.
+        clock: To wait with.
+        rounds: How often keys are asked for that were left unprocessed.
+    """
+
+    def __init__(self, client: Any, table: str, clock: Clock, rounds: int = _ROUNDS) -> None:
+        self._client, self._table, self._clock, self._rounds = client, table, clock, rounds
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
         """See the port: BatchGetItem, consistent, unprocessed keys asked for again."""
         chunks = _chunks(keys, _READ_LIMIT)
         items = [item for found in in_parallel(self._read_chunk, chunks) for item in found]
-        return {item["entity"]["S"]: _stored(item) for item in items}
+        return {item["entity"]["S"]: stored_state(item) for item in items}
 
     def write(self, writes: Sequence[StateWrite]) -> WriteOutcome:
         """See the port: one conditional PutItem per entity, several at a time."""
@@ -75,7 +98,7 @@ class DynamoStates:
         except AWS_ERRORS as error:
             msg = f"states cannot be scanned: {error_code(error)}"
             raise StoreUnavailable(msg) from error
-        items = [ScannedState(item["entity"]["S"], *_stored(item)) for item in answer["Items"]]
+        items = [ScannedState(item["entity"]["S"], *stored_state(item)) for item in answer["Items"]]
         last = answer.get("LastEvaluatedKey")
         return ScanPage(items, last["entity"]["S"] if last else None)
 
@@ -84,7 +107,7 @@ class DynamoStates:
             self._table: {"Keys": [{"entity": {"S": key}} for key in keys], "ConsistentRead": True}
         }
         items: list[Item] = []
-        for attempt in range(_ROUNDS):
+        for attempt in range(1, self._rounds + 1):
             try:
                 answer = self._client.batch_get_item(RequestItems=request)
             except AWS_ERRORS as error:
@@ -94,9 +117,10 @@ class DynamoStates:
             request = answer.get("UnprocessedKeys", {})
             if not request:
                 return items
-            self._clock.sleep(_FIRST_WAIT_SECONDS * 2**attempt)
+            if attempt < self._rounds:
+                self._clock.sleep(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
         left = len(request[self._table]["Keys"])
-        msg = f"states cannot be read: {left} keys unprocessed after {_ROUNDS} attempts"
+        msg = f"states cannot be read: {left} keys unprocessed after {self._rounds} attempts"
         raise StoreUnavailable(msg)
 
     def _put(self, write: StateWrite) -> str:
@@ -120,19 +144,23 @@ class DynamoScores:
         self._client, self._table, self._clock = client, table, clock
         self._retention = retention_days * 86_400
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port: BatchWriteItem, unprocessed items sent again."""
-        items = [self._item(record) for record in records]
+        items = [self._item(record) for record in records] + [last_item(each) for each in last]
         in_parallel(self._put_chunk, _chunks(items, _WRITE_LIMIT))
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """See the port: PutItem on condition that there is none."""
         return sum(in_parallel(self._put_if_absent, [self._item(record) for record in records]))
 
+    def put_last(self, last: Sequence[LastScore]) -> None:
+        """See the port: PutItem on condition that there is no newer one."""
+        in_parallel(self._put_unless_newer, [last_item(each) for each in last])
+
     def get(self, event_id: str) -> ScoreRecord | None:
         """See the port."""
         item = self._get(EVENT_PREFIX + event_id)
-        return None if item is None else _decoded(item, ScoreRecord)
+        return None if item is None else decoded(item, ScoreRecord)
 
     def get_all(self, event_ids: Sequence[str]) -> dict[str, ScoreRecord]:
         """See the port: a GetItem for each, several at a time."""
@@ -144,23 +172,38 @@ class DynamoScores:
         replaced = [old for old in in_parallel(self._put_batch_score, scores) if old]
         return Replaced(len(replaced), sum("read_at" in old for old in replaced))
 
-    def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
-        """See the port: one UpdateItem reads and marks."""
+    def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
+        """See the port: BatchGetItem, eventually consistent, once; half the price is enough here.
+
+        A last score is followed by the next one anyway, and a batch score by the next run's.
+        """
+        pairs = [(key, (item_id(LAST_PREFIX + key), item_id(BATCH_PREFIX + key))) for key in keys]
+        chunks = _chunks([each for _, pair in pairs for each in pair], _READ_LIMIT)
+        answers = in_parallel(self._get_chunk, chunks)
+        items = {item["id"]["S"]: item for found, _ in answers for item in found}
+        unanswered = {key for _, left in answers for key in left}
+        return {
+            key: Known(
+                decoded_if_any(items.get(LAST_PREFIX + key), LastScore),
+                decoded_if_any(items.get(BATCH_PREFIX + key), BatchScore),
+            )
+            for key in keys
+            if not unanswered & {LAST_PREFIX + key, BATCH_PREFIX + key}
+        }
+
+    def mark_read(self, key: str) -> None:
+        """See the port: one UpdateItem."""
         try:
-            answer = self._client.update_item(
+            self._client.update_item(
                 TableName=self._table,
-                Key=_id(f"{BATCH_PREFIX}{entity}#{entity_id}"),
+                Key=item_id(BATCH_PREFIX + key),
                 UpdateExpression="SET read_at = :now",
                 ConditionExpression="attribute_exists(id)",
                 ExpressionAttributeValues={":now": {"N": str(self._now())}},
-                ReturnValues="ALL_NEW",
             )
         except AWS_ERRORS as error:
-            if error_code(error) == _LOST:
-                return None
-            raise _unreadable(error) from error
-        score: BatchScore = _decoded(answer["Attributes"], BatchScore)
-        return score
+            if error_code(error) != _LOST:
+                raise _unwritable(error) from error
 
     def get_progress(self) -> bytes | None:
         """See the port."""
@@ -169,7 +212,7 @@ class DynamoScores:
 
     def put_progress(self, data: bytes) -> None:
         """See the port."""
-        self._put({**_id(PROGRESS_ID), "progress": {"B": data}})
+        self._put({**item_id(PROGRESS_ID), "progress": {"B": data}})
 
     def _now(self) -> int:
         return self._clock.now() // _US_PER_SECOND
@@ -193,25 +236,38 @@ class DynamoScores:
 
     def _put_if_absent(self, item: Item) -> bool:
         """Put a score; whether one was there already."""
+        return not self._put_if(item, ConditionExpression="attribute_not_exists(id)")
+
+    def _put_unless_newer(self, item: Item) -> bool:
+        return self._put_if(
+            item,
+            ConditionExpression="attribute_not_exists(id) OR event_us <= :time",
+            ExpressionAttributeValues={":time": item["event_us"]},
+        )
+
+    def _put_if(self, item: Item, **condition: Any) -> bool:
+        """Put on a condition; whether it held."""
         try:
-            self._put(item, ConditionExpression="attribute_not_exists(id)")
+            self._put(item, **condition)
         except StoreUnavailable as error:
             if isinstance(error.__cause__, AWS_ERRORS) and error_code(error.__cause__) == _LOST:
-                return True
+                return False
             raise
-        return False
+        return True
+
+    def _get_chunk(self, keys: list[Item]) -> tuple[list[Item], list[str]]:
+        """Items, and the ids that were left unprocessed."""
+        try:
+            answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys}})
+        except AWS_ERRORS as error:
+            raise _unreadable(error) from error
+        left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+        return answer["Responses"].get(self._table, []), [key["id"]["S"] for key in left]
 
     def _put_batch_score(self, score: BatchScore) -> Item:
-        item = {
-            **_id(f"{BATCH_PREFIX}{score.entity}#{score.entity_id}"),
-            "event_time": {"S": score.as_of},
-            "score": _number(score.score),
-            "record": {"S": msgspec.json.encode(score).decode()},
-            "expires": {"N": str(score.expires)},
-        }
-        return self._put(item, ReturnValues="ALL_OLD")
+        return self._put(batch_item(score), ReturnValues="ALL_OLD")
 
-    def _put(self, item: Item, **options: str) -> Item:
+    def _put(self, item: Item, **options: Any) -> Item:
         try:
             answer = self._client.put_item(TableName=self._table, Item=item, **options)
         except AWS_ERRORS as error:
@@ -219,10 +275,10 @@ class DynamoScores:
         old: Item = answer.get("Attributes", {})
         return old
 
-    def _get(self, item_id: str) -> Item | None:
+    def _get(self, key: str) -> Item | None:
         try:
             answer = self._client.get_item(
-                TableName=self._table, Key=_id(item_id), ConsistentRead=True
+                TableName=self._table, Key=item_id(key), ConsistentRead=True
             )
         except AWS_ERRORS as error:
             raise _unreadable(error) from error
@@ -230,46 +286,9 @@ class DynamoScores:
         return item
 
 
-def state_item(write: StateWrite) -> Item:
-    """The item of an entity's state."""
-    item: Item = {
-        "entity": {"S": write.key},
-        "version": {"N": str(write.expected + 1)},
-        "state": {"B": write.data},
-    }
-    if write.expires is not None:
-        item["expires"] = {"N": str(write.expires)}
-    return item
-
-
-def score_item(record: ScoreRecord, expires: int) -> Item:
-    """The item of an event's score, which may go after a Unix second."""
-    return {
-        **_id(EVENT_PREFIX + record.id),
-        "event_time": {"S": record.event_time},
-        "score": _number(record.score),
-        "rung": {"S": record.rung},
-        "record": {"S": msgspec.json.encode(record).decode()},
-        "expires": {"N": str(expires)},
-    }
-
-
 def _chunks(values: Iterable[T], size: int) -> list[list[T]]:
     remaining = iter(values)
     return list(iter(lambda: list(islice(remaining, size)), []))
-
-
-def _id(value: str) -> Item:
-    return {"id": {"S": value}}
-
-
-def _number(value: float) -> Item:
-    """For people and queries; DynamoDB holds nothing between 0 and 1e-130. The record is exact."""
-    return {"N": repr(value) if abs(value) >= _LEAST_NUMBER else "0"}
-
-
-def _stored(item: Item) -> StoredState:
-    return StoredState(int(item["version"]["N"]), bytes(item["state"]["B"]))
 
 
 def _condition(expected: int) -> Item:
@@ -279,10 +298,6 @@ def _condition(expected: int) -> Item:
         "ConditionExpression": "version = :expected",
         "ExpressionAttributeValues": {":expected": {"N": str(expected)}},
     }
-
-
-def _decoded(item: Item, kind: type[Any]) -> Any:
-    return msgspec.json.decode(item["record"]["S"], type=kind)
 
 
 def _unreadable(error: Any) -> StoreUnavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from datetime import datetime
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -15,12 +16,13 @@ from headrace.ports import (
     StoredState,
     WriteOutcome,
 )
+from headrace.scores import Known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from headrace.ports import Segment, Selection, StateWrite
-    from headrace.scores import BatchScore, ScoreRecord
+    from headrace.scores import BatchScore, LastScore, ScoreRecord
 
 
 class MemoryStates:
@@ -64,13 +66,15 @@ class MemoryScores:
 
     def __init__(self) -> None:
         self.records: dict[str, ScoreRecord] = {}
+        self.last: dict[tuple[str, str], LastScore] = {}
         self.batch: dict[tuple[str, str], BatchScore] = {}
         self.read_batch: set[tuple[str, str]] = set()
         self._progress: bytes | None = None
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port."""
         self.records.update((record.id, record) for record in records)
+        self.last.update(((each.entity, each.entity_id), each) for each in last)
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """See the port."""
@@ -79,6 +83,13 @@ class MemoryScores:
             there += record.id in self.records
             self.records.setdefault(record.id, record)
         return there
+
+    def put_last(self, last: Sequence[LastScore]) -> None:
+        """See the port."""
+        for each in last:
+            stored = self.last.get((each.entity, each.entity_id))
+            if stored is None or _time(stored) <= _time(each):
+                self.last[each.entity, each.entity_id] = each
 
     def get(self, event_id: str) -> ScoreRecord | None:
         """See the port."""
@@ -98,12 +109,14 @@ class MemoryScores:
         self.batch.update(zip(keys, scores, strict=True))
         return replaced
 
-    def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
+    def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
         """See the port."""
-        found = self.batch.get((entity, entity_id))
-        if found is not None:
-            self.read_batch.add((entity, entity_id))
-        return found
+        return {key: Known(self.last.get(_ids(key)), self.batch.get(_ids(key))) for key in keys}
+
+    def mark_read(self, key: str) -> None:
+        """See the port."""
+        if _ids(key) in self.batch:
+            self.read_batch.add(_ids(key))
 
     def get_progress(self) -> bytes | None:
         """See the port."""
@@ -112,6 +125,15 @@ class MemoryScores:
     def put_progress(self, data: bytes) -> None:
         """See the port."""
         self._progress = data
+
+
+def _ids(key: str) -> tuple[str, str]:
+    entity, _, entity_id = key.partition("#")
+    return entity, entity_id
+
+
+def _time(last: LastScore) -> datetime:
+    return datetime.fromisoformat(last.event_time)
 
 
 class MemoryQuarantine:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from headrace.scores import Rung
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from headrace.adapters.lookups import Report
     from headrace.batch import Progress
+    from headrace.errors import HeadraceError
     from headrace.outcome import Outcome
+    from headrace.requests import EntityScore
+    from headrace.scores import ScoreRecord
     from headrace.watch import Finding
 
 _NAMESPACE = "Headrace"
 _MOST_VALUES = 99  # of one metric in one line; at the hundredth Powertools begins another
+
+_RUNGS = {
+    Rung.REAL_TIME: "RealTime",
+    Rung.LAST: "Last",
+    Rung.BATCH: "Batch",
+    Rung.PRIOR: "Prior",
+}
 
 logger = Logger()
 metrics = Metrics(namespace=_NAMESPACE)
@@ -39,6 +53,8 @@ def note_outcome(outcome: Outcome) -> None:
         "Stale": sum(outcome.stale.values()),
         "Deferred": outcome.deferred,
         "FailedBatches": int(outcome.failed is not None and not outcome.deferred),
+        # shares of rungs are over stream and requests together
+        **{f"Rung{name}": outcome.rungs[rung] for rung, name in _RUNGS.items()},
     }
     for lag in _spread(outcome.lags):
         metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
@@ -63,6 +79,40 @@ def _note_finding(finding: Finding) -> None:
         single.add_dimension("kind", finding.kind)
     numbers = {name: value for name, value in finding._asdict().items() if name != "since"}
     logger.warning("unlike training", extra=numbers)
+
+
+def note_answers(records: Sequence[ScoreRecord]) -> None:
+    """Metrics of events that were answered: their rungs, and why not all are from real time."""
+    rungs = Counter(record.rung for record in records)
+    for rung, name in _RUNGS.items():
+        metrics.add_metric(f"Rung{name}", MetricUnit.Count, rungs[rung])
+    reasons = Counter(str(record.reason) for record in records if record.reason is not None)
+    _count_by("Fallbacks", "reason", reasons)
+    if reasons:
+        logger.warning("fallback", extra={"reasons": reasons, "rungs": rungs})
+
+
+def note_look_up(found: EntityScore) -> None:
+    """Metrics of an entity's score that was looked up: no event, so not among the rungs."""
+    metrics.add_metric(f"LookUp{_RUNGS[found.rung]}", MetricUnit.Count, 1)
+    if found.reason is not None:
+        _count_by("LookUpFallbacks", "reason", {str(found.reason): 1})
+
+
+def note_lookups(report: Report) -> None:
+    """Metrics of what requests waited for, and of the circuit."""
+    for ms in _spread(report.store_ms):
+        metrics.add_metric("StoreMs", MetricUnit.Milliseconds, ms)
+    metrics.add_metric("CircuitOpened", MetricUnit.Count, report.opened)
+    metrics.add_metric("CircuitOpen", MetricUnit.Count, int(report.is_open))
+    if report.opened:
+        logger.error("circuit opened: states are not read for a while")
+
+
+def note_model_not_loaded(error: HeadraceError) -> None:
+    """Metric and log line of a function that answers without its model."""
+    metrics.add_metric("ModelNotLoadable", MetricUnit.Count, 1)
+    logger.error("model not loaded: no score is from real time", extra={"error": str(error)})
 
 
 def note_run(progress: Progress) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headrace.cli.terminal import Endpoint, ModelDir, errors_told, find_project, out
 from headrace.local.session import Session, remove_session, write_session
-from headrace.local.stack import LocalAws
+from headrace.local.stack import LOCAL_PARAMETERS, LocalAws
 
 if TYPE_CHECKING:
     from headrace.local.triggers import Delivery
@@ -54,6 +54,8 @@ def _explain(session: Session) -> None:
         ("stream", session.stream),
     ):
         out.print(f"  {name:13} {value}", highlight=False, soft_wrap=True)
+    local = ", ".join(f"{name} {value}" for name, value in LOCAL_PARAMETERS.items())
+    out.print(f"  {'unlike AWS':13} {local}: engines here are slower", highlight=False)
     out.print("\nTry:", highlight=False)
     for line in (
         "headrace send events.jsonl",

@@ -29,7 +29,7 @@ from headrace.local.producer import put_records
 from headrace.local.resources import Stack
 from headrace.local.runtime import FunctionFailed, Runtime, play_lambda
 from headrace.local.schedule import next_run, scheduled_event
-from headrace.local.template import read_stack
+from headrace.local.template import declared_parameters, read_stack
 from headrace.local.triggers import Delivery, StreamTrigger
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from headrace.local.resources import Schedule, StreamMapping
 
 MODEL_DIR = Path("layers", "model")  # beside the template
+LOCAL_PARAMETERS = {"StoreBudgetMs": "2000"}
+"""What local mode sets otherwise than AWS where nobody says anything else.
+
+The engines of one machine are slower than DynamoDB (moto takes 150 ms for a large read, more while
+the machine is busy): with the 50 ms of AWS requests would go down the ladder for no fault at all.
+"""
 _LONGEST_WAIT_SECONDS = 3600.0  # a machine that slept finds its schedule within the hour
 _US_PER_SECOND = 1_000_000
 _LOG = logging.getLogger("local_aws")  # not below the functions' own logger, "headrace"
@@ -77,7 +83,8 @@ class LocalAws:
             template: The SAM template.
             endpoint: URL that plays AWS's services, or ``localstack`` for where localstack-client
                 says that it is; None starts moto in this process.
-            parameters: Values for the template's parameters, over their defaults.
+            parameters: Values for the template's parameters, over ``LOCAL_PARAMETERS`` and their
+                defaults.
             model_dir: Folder of definition.py and the bundle; layers/model beside the template.
             arrival: Tells functions another arrival time of a record, for replays of history.
             logs: Where the functions write; standard error.
@@ -86,7 +93,7 @@ class LocalAws:
             NotEmulated: The template asks for something that local mode does not play.
             Unavailable: The endpoint does not answer.
         """
-        stack = read_stack(template, parameters)
+        stack = read_stack(template, _local_parameters(template) | dict(parameters or {}))
         models = model_dir or template.parent / MODEL_DIR
         with ExitStack() as cleanup:
             url = endpoint_url(endpoint) if endpoint else cleanup.enter_context(serve_moto())
@@ -211,6 +218,11 @@ class LocalAws:
             clock=self._clock,
             arrival=arrival,
         )
+
+
+def _local_parameters(template: Path) -> dict[str, str]:
+    declared = declared_parameters(template)
+    return {name: value for name, value in LOCAL_PARAMETERS.items() if name in declared}
 
 
 def endpoint_url(endpoint: str) -> str:

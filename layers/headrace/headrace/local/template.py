@@ -49,6 +49,11 @@ def read_stack(
     return _Reader(plain, Resolver(plain, parameters or {}, stack_name), code).read()
 
 
+def declared_parameters(path: Path) -> frozenset[str]:
+    """Names of the parameters that a SAM template has."""
+    return frozenset(yaml_parse(path.read_text(encoding="utf-8")).get("Parameters", {}))
+
+
 def _take_code_paths(source: dict[str, Any], root: Path) -> dict[str, Path]:
     """Note where the code is, and put an S3 address there, as the transform demands."""
     paths = {}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from headrace.definition import Definition
     from headrace.offline.feed import Feed
     from headrace.ports import Quarantined
-    from headrace.scores import ScoreRecord
+    from headrace.scores import LastScore, ScoreRecord
     from headrace.watch import Finding
 
 CHUNK = 20_000
@@ -67,9 +67,10 @@ class ScoreColumns(MemoryScores):
             "rung": _Interned(), "model_version": _Interned(), "imputed": _Interned()
         }  # fmt: skip
 
-    def put_new(self, records: Sequence[ScoreRecord]) -> None:
+    def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port."""
         self.put_first(records)
+        super().put_new((), last)
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """See the port."""
