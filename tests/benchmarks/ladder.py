@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from statistics import median
 
@@ -30,6 +30,7 @@ NEVER = 10**9
 def main() -> None:
     """Measure every outage and print the table."""
     with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))  # a function that starts logs there
         url = None
         try:
             url = stack.enter_context(dynamodb_local())
