@@ -13,6 +13,8 @@ from headrace.cli.terminal import AsJson, ModelDir, err, errors_told, model_dir_
 from headrace.cli.terminal import progress as progress_bar
 from headrace.loading import load_definition
 from headrace.offline.feed import Feed, feed_of, read_feed
+from headrace.offline.holes import Holes
+from headrace.offline.replay import Conditions
 from headrace.offline.simulator import Plan, simulate
 from headrace.offline.train import (
     load_estimator,
@@ -37,6 +39,9 @@ def train(
     labels: Annotated[Path | None, typer.Option(help="Parquet file of the labels.")] = None,
     model_dir: ModelDir = None,
     test_days: Annotated[int, typer.Option(min=1, help="Last days, held out as a test.")] = 7,
+    holes: Annotated[
+        str, typer.Option(help="What events lack, as shares, as of `headrace replay`.")
+    ] = "",
     json: AsJson = False,
 ) -> None:
     """Fit the model on replayed features and write the bundle.
@@ -51,7 +56,8 @@ def train(
         estimator = load_estimator(folder / "estimator.py")
         event_feed, label_feed = _feeds(definition, events, labels)
         with progress_bar("Replaying", len(event_feed.frame) + len(label_feed.frame)) as advance:
-            rows = training_rows(definition, event_feed, label_feed, advance)
+            how = Conditions(holes=Holes.parse(holes))
+            rows = training_rows(definition, event_feed, label_feed, advance, how)
         split = split_by_time(rows, definition, test_days)
         err.print(f"Fitting on {split.start:%Y-%m-%d} to {split.end:%Y-%m-%d}")
         trained = fit(definition, rows, split, estimator)

@@ -36,7 +36,7 @@ from headrace.model import (
     sha256,
 )
 from headrace.offline.imputed_rows import BY, group_columns, imputed_rows, scorable_rows
-from headrace.offline.replay import replay
+from headrace.offline.replay import Conditions, replay
 from headrace.reference import Reference, fit_reference
 from headrace.scoring import Scorer
 
@@ -102,13 +102,16 @@ def training_rows(
     events: Feed,
     labels: Feed,
     progress: Callable[[int], None] = lambda _: None,
+    conditions: Conditions | None = None,
 ) -> pl.DataFrame:
     """Features as the stream saw them, absent ones null, with the label of each event.
 
     Events without a label are left out. Labels that arrive twice: the last one counts. Fields
     that policies group by are there too: see ``imputed_rows.group_columns``.
     """
-    frame = replay(feature_scorer(definition), [events, labels], progress=progress).scores
+    frame = replay(
+        feature_scorer(definition), [events, labels], progress=progress, conditions=conditions
+    ).scores
     absent = [
         pl.when(pl.col("imputed").list.contains(name))
         .then(None)
