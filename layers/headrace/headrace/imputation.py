@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
-from math import fsum, isnan, nan
+from math import fsum, nan
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,7 +90,7 @@ class Imputer:
         Raises:
             BundleError: A column of the definition has not as many statistics as policies.
         """
-        self._ways: dict[str, list[_Way]] = {}
+        self._ways: dict[str, tuple[list[_Way], _Way]] = {}
         for column in definition.columns:
             policies, found = steps(definition.policy(column)), statistics.get(column, ())
             if len(policies) != len(found):
@@ -99,25 +99,30 @@ class Imputer:
                     f"{len(policies)}, one for each of its policies; train the model again"
                 )
                 raise BundleError(msg)
-            self._ways[column] = [
+            *first, last = [
                 _way(definition, column, policy, statistic)
                 for policy, statistic in zip(policies, found, strict=True)
             ]
+            self._ways[column] = first, last
 
     def impute(self, column: str, absent: Absent) -> Imputed:
         """What stands in for an absent value."""
-        *first, (last, last_way) = self._ways[column]
+        first, (last, last_way) = self._ways[column]
         for name, way in first:
             value = way(absent)
             if value is not None:
                 return Imputed(absent.cause, value, name)
         value = last_way(absent)
-        return Imputed(absent.cause, None if value is None or isnan(value) else value, last)
+        is_nan = value != value
+        return Imputed(absent.cause, None if is_nan else value, last)
+
+
+_REQUIRED = "required"
 
 
 def refuses(imputed: Imputed) -> bool:
     """Whether nothing may stand in for the value, so that the model must not score it."""
-    return imputed.value is None and imputed.policy == _name(Required())
+    return imputed.value is None and imputed.policy == _REQUIRED
 
 
 def group_key(value: object) -> str | None:

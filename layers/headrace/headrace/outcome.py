@@ -136,9 +136,14 @@ class Outcome:
                 self.late += 1
             elif any(part.new for part in work.parts.values()):
                 self.folded += 1
-            self.unknown_fields.update(work.event.unknown)
-            self.invalid.update(work.event.invalid)
-            self.accepted.update(work.event.accepted)
+            event = work.event
+            for counts, names in (
+                (self.unknown_fields, event.unknown),
+                (self.invalid, event.invalid),
+                (self.accepted, event.accepted),
+            ):
+                for name in names:
+                    counts[name] += 1
             for part in work.parts.values():
                 for view in part.degraded:
                     self.degraded[view] += 1

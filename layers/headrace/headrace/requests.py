@@ -211,7 +211,7 @@ class RequestScorer:
         given = self._choose(fallen, look)
         stamp = us_to_text(self._clock.now())
         return [
-            fallback_of(work, fallen[work], given[work], stamp)
+            fallback_of(work, fallen[work], given[work], self._scorer.bundle.manifest, stamp)
             if work in fallen
             else self._scorer.record(work, stamp)
             for work in works

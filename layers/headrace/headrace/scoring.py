@@ -140,7 +140,7 @@ class Scorer:
     def record(self, work: Work, scored_at: str, choice: Choice | None = None) -> ScoreRecord:
         """The record of a scored work; where it lacks an input, of what the ladder gives."""
         if choice is not None:
-            return fallback_of(work, Reason.INPUT_ABSENT, choice, scored_at)
+            return fallback_of(work, Reason.INPUT_ABSENT, choice, self.bundle.manifest, scored_at)
         return record_of(work, self.bundle.manifest, scored_at)
 
 

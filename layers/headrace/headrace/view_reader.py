@@ -44,6 +44,7 @@ class ViewReader:
         self._windows = [
             None if window == LIFETIME else microseconds(window) for window in view.windows
         ]
+        self._longest = max((window for window in self._windows if window is not None), default=0)
         self._delay = microseconds(view.delay)
         self._hop = microseconds(view.hop) if view.hop else 0
         self._width = sum(len(read(None, 0)) for _, read in self._readers)
@@ -80,7 +81,7 @@ class ViewReader:
             to where events have left the state: what it held cannot be known any more.
         """
         right = as_of - self._delay
-        rows = state.rows
+        rows, gone = state.rows, NEVER if state.tiles else state.horizon
         times, (unit, base, _) = rows.times, rows.ticks
         edge = self._snapped(right) if self._delay else right
         stop = bisect_right(times, (edge - base) // unit)
@@ -88,7 +89,7 @@ class ViewReader:
         before, of_rows = -1, self._nothing
         for window in self._windows:
             left = NEVER if window is None else self._snapped(right - window)
-            if self._is_cut(state, left):
+            if NEVER < left < gone:
                 values += [None] * self._width
                 continue
             start = 0 if window is None else bisect_right(times, (left - base) // unit, 0, stop)
@@ -106,16 +107,9 @@ class ViewReader:
 
     def reaches_too_far(self, state: ViewState, as_of: int) -> bool:
         """Whether a window as of an instant holds events that have left the state."""
-        if state.horizon == NEVER:
+        if state.horizon == NEVER or state.tiles or not self._longest:
             return False
-        right = as_of - self._delay
-        return any(
-            window is not None and self._is_cut(state, self._snapped(right - window))
-            for window in self._windows
-        )
-
-    def _is_cut(self, state: ViewState, left: int) -> bool:
-        return NEVER < left < state.horizon and not state.tiles
+        return self._snapped(as_of - self._delay - self._longest) < state.horizon
 
     def _tail(self, state: ViewState, first: int, right: int) -> list[Accumulation] | None:
         """Tiles after ``first`` whose events all lie at or before the right edge, merged."""
