@@ -359,6 +359,7 @@ class FailingScores(MemoryScores):
         puts: Fails ``put_new``, ``put_first`` and ``put_batch``.
         reads: Fails ``get`` and ``get_batch``.
         progress: Fails ``put_progress``.
+        lost_answers: Fails ``put_progress`` once it is done.
         crashes: How many writes of scores end the process instead.
         new: Ids of each call of ``put_new``.
     first: Ids of each call of ``put_first``.
@@ -367,6 +368,7 @@ class FailingScores(MemoryScores):
     def __init__(self) -> None:
         super().__init__()
         self.puts, self.reads, self.progress = Switch(), Switch(), Switch()
+        self.lost_answers = Switch()
         self.crashes = 0
         self.new: list[list[str]] = []
         self.first: list[list[str]] = []
@@ -398,10 +400,12 @@ class FailingScores(MemoryScores):
         self.reads.check("get_batch")
         return super().get_batch(entity, entity_id)
 
-    def put_progress(self, data: bytes) -> None:
+    def put_progress(self, run: str, data: bytes, expected: bytes | None) -> bool:
         """See the port."""
         self.progress.check("put_progress")
-        super().put_progress(data)
+        done = super().put_progress(run, data, expected)
+        self.lost_answers.check("put_progress, whose answer was lost")
+        return done
 
     def _check(self) -> None:
         if self.crashes:

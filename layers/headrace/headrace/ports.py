@@ -97,7 +97,7 @@ class StateStore(Protocol):
 
 
 class Replaced(NamedTuple):
-    """Batch scores that made place for new ones, and how many of them had been read."""
+    """Batch scores of former runs that made place for new ones, and how many had been read."""
 
     scores: int
     read: int
@@ -122,7 +122,7 @@ class EventScores(Protocol):
 
 
 class ScoreStore(EventScores, Protocol):
-    """Score records by event, batch scores by entity, and the batch run's progress."""
+    """Score records by event, batch scores by entity, and the progress of batch runs."""
 
     def get(self, event_id: str) -> ScoreRecord | None:
         """The stored score of an event.
@@ -132,7 +132,7 @@ class ScoreStore(EventScores, Protocol):
         """
 
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
-        """Store batch scores, each in place of the entity's former one.
+        """Store batch scores, each in place of the entity's former one; a later run's stays.
 
         Raises:
             StoreUnavailable: Not all could be stored.
@@ -141,11 +141,24 @@ class ScoreStore(EventScores, Protocol):
     def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
         """An entity's batch score, marked as read."""
 
-    def get_progress(self) -> bytes | None:
-        """The batch run's checkpoint."""
+    def get_progress(self, run: str) -> bytes | None:
+        """The checkpoint of a batch run, or of a part of one.
 
-    def put_progress(self, data: bytes) -> None:
-        """Store the batch run's checkpoint."""
+        Raises:
+            StoreUnavailable: The store did not answer.
+        """
+
+    def put_progress(self, run: str, data: bytes, expected: bytes | None) -> bool:
+        """Store a checkpoint in place of the expected one; whether it was still there.
+
+        Args:
+            run: Names it.
+            data: The new checkpoint.
+            expected: The former one; None where there must be none.
+
+        Raises:
+            StoreUnavailable: It may or may not have been stored.
+        """
 
 
 class Quarantined(msgspec.Struct, frozen=True):

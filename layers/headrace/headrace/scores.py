@@ -13,7 +13,7 @@ from headrace.imputation import Imputed
 
 EVENT_PREFIX = "event#"
 BATCH_PREFIX = "batch#"
-PROGRESS_ID = "run#current"
+RUN_PREFIX = "run#"
 
 
 class Rung(StrEnum):

@@ -16,7 +16,7 @@ from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
 from headrace.errors import StoreUnavailable
 from headrace.events import shown_key
 from headrace.ports import Replaced, ScannedState, ScanPage, StoredState, WriteOutcome
-from headrace.scores import BATCH_PREFIX, EVENT_PREFIX, PROGRESS_ID, BatchScore, ScoreRecord
+from headrace.scores import BATCH_PREFIX, EVENT_PREFIX, RUN_PREFIX, BatchScore, ScoreRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -140,9 +140,11 @@ class DynamoScores:
         return {record.id: record for record in found if record is not None}
 
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
-        """See the port: PutItem that returns what it replaced."""
-        replaced = [old for old in in_parallel(self._put_batch_score, scores) if old]
-        return Replaced(len(replaced), sum("read_at" in old for old in replaced))
+        """See the port: PutItem that returns what it replaced, if that is not newer."""
+        olds = zip(in_parallel(self._put_batch_score, scores), scores, strict=True)
+        # A page that is done again meets what it has written itself.
+        former = [old for old, new in olds if old and old["event_time"]["S"] != new.as_of]
+        return Replaced(len(former), sum("read_at" in old for old in former))
 
     def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
         """See the port: one UpdateItem reads and marks."""
@@ -162,14 +164,20 @@ class DynamoScores:
         score: BatchScore = _decoded(answer["Attributes"], BatchScore)
         return score
 
-    def get_progress(self) -> bytes | None:
+    def get_progress(self, run: str) -> bytes | None:
         """See the port."""
-        item = self._get(PROGRESS_ID)
+        item = self._get(RUN_PREFIX + run)
         return None if item is None else bytes(item["progress"]["B"])
 
-    def put_progress(self, data: bytes) -> None:
-        """See the port."""
-        self._put({**_id(PROGRESS_ID), "progress": {"B": data}})
+    def put_progress(self, run: str, data: bytes, expected: bytes | None) -> bool:
+        """See the port: PutItem on condition of the former one."""
+        condition: Item = {"ConditionExpression": "attribute_not_exists(id)"}
+        if expected is not None:
+            condition = {
+                "ConditionExpression": "progress = :expected",
+                "ExpressionAttributeValues": {":expected": {"B": expected}},
+            }
+        return self._put_if({**_id(RUN_PREFIX + run), "progress": {"B": data}}, condition)
 
     def _now(self) -> int:
         return self._clock.now() // _US_PER_SECOND
@@ -193,13 +201,17 @@ class DynamoScores:
 
     def _put_if_absent(self, item: Item) -> bool:
         """Put a score; whether one was there already."""
+        return not self._put_if(item, {"ConditionExpression": "attribute_not_exists(id)"})
+
+    def _put_if(self, item: Item, condition: Item) -> bool:
+        """Put an item; whether the condition held."""
         try:
-            self._put(item, ConditionExpression="attribute_not_exists(id)")
+            self._put(item, **condition)
         except StoreUnavailable as error:
-            if isinstance(error.__cause__, AWS_ERRORS) and error_code(error.__cause__) == _LOST:
-                return True
+            if _lost(error):
+                return False
             raise
-        return False
+        return True
 
     def _put_batch_score(self, score: BatchScore) -> Item:
         item = {
@@ -209,9 +221,19 @@ class DynamoScores:
             "record": {"S": msgspec.json.encode(score).decode()},
             "expires": {"N": str(score.expires)},
         }
-        return self._put(item, ReturnValues="ALL_OLD")
+        try:
+            return self._put(
+                item,
+                ReturnValues="ALL_OLD",
+                ConditionExpression="attribute_not_exists(id) OR event_time <= :as_of",
+                ExpressionAttributeValues={":as_of": item["event_time"]},
+            )
+        except StoreUnavailable as error:
+            if _lost(error):
+                return {}
+            raise
 
-    def _put(self, item: Item, **options: str) -> Item:
+    def _put(self, item: Item, **options: Any) -> Item:
         try:
             answer = self._client.put_item(TableName=self._table, Item=item, **options)
         except AWS_ERRORS as error:
@@ -283,6 +305,11 @@ def _condition(expected: int) -> Item:
 
 def _decoded(item: Item, kind: type[Any]) -> Any:
     return msgspec.json.decode(item["record"]["S"], type=kind)
+
+
+def _lost(error: StoreUnavailable) -> bool:
+    """Whether nothing failed but a condition."""
+    return isinstance(error.__cause__, AWS_ERRORS) and error_code(error.__cause__) == _LOST
 
 
 def _unreadable(error: Any) -> StoreUnavailable:
