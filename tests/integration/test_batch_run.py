@@ -1,8 +1,8 @@
 """The state machine itself, run by moto's Step Functions around the real function.
 
-Two things differ from AWS, both for moto's sake, and nothing else: ``ItemBatcher``, which moto's
-parser refuses, is replaced by an ``ItemSelector`` that gives each child the same input (batches
-have one item), and waits between retries are one second at most.
+Two things differ from what is deployed and nothing else: ``ItemBatcher``, which moto's parser
+refuses, is replaced by a first state of each child that makes a batch of its one item, and waits
+between retries are one second at most.
 """
 
 from __future__ import annotations
@@ -112,9 +112,11 @@ def played(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
 def definition(root: Path) -> str:
     machine = json.loads((root / "infra" / "batch.asl.json").read_text(encoding="utf-8"))
     parts = machine["States"]["Parts"]
-    batcher = parts.pop("ItemBatcher")
-    assert batcher.pop("MaxItemsPerBatch") == 1
-    parts["ItemSelector"] = {**batcher, "Items.$": "States.Array($$.Map.Item.Value)"}
+    assert parts.pop("ItemBatcher") == {"MaxItemsPerBatch": 1}
+    child = parts["ItemProcessor"]
+    wrapped = {"Type": "Pass", "Parameters": {"Items.$": "States.Array($)"}, "Next": "Part"}
+    child["States"] = {"Batch": wrapped, **child["States"]}
+    child["StartAt"] = "Batch"
     assert parts["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
     tasks = [*machine["States"].values(), parts["ItemProcessor"]["States"]["Part"]]
     for retry in (retry for state in tasks for retry in state.get("Retry", ())):
