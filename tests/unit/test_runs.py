@@ -88,6 +88,8 @@ def test_order_is_read(event: dict[str, Any], order: Order) -> None:
         ({"segments": None}, "segments: not given; a run in parts needs it"),
         ({"as_of": None}, "as_of: not given; a run in parts needs it"),
         ({"trigger": "cron"}, "trigger: got 'cron'; expected schedule or demand"),
+        ({"trigger": ["demand"]}, "trigger: got ['demand']; expected schedule or demand"),
+        ({"step": {}}, "step: got {}; expected open or close, and no segment"),
         ({"step": "begin"}, "step: got 'begin'; expected open or close, and no segment"),
         ({"step": "open"}, "step: got 'open'; expected open or close, and no segment"),
     ],

@@ -33,7 +33,7 @@ def decode_order(event: Mapping[str, Any], now: int) -> Order:
     mistakes: list[str] = []
     scheduled = event.get("detail-type") == _SCHEDULED
     given = event.get("trigger", Trigger.SCHEDULE if scheduled else Trigger.DEMAND)
-    if given not in set(Trigger):
+    if given not in list(Trigger):
         mistakes.append(f"trigger: got {given!r}; expected {' or '.join(Trigger)}")
     as_of = _as_of(event, now, mistakes)
     step = _step(event, mistakes)
@@ -56,7 +56,7 @@ def _step(event: Mapping[str, Any], mistakes: list[str]) -> Step:
     if "step" not in event:
         return Step.PART if "segment" in event else Step.RUN
     given = event["step"]
-    if given not in {Step.OPEN, Step.CLOSE} or "segment" in event:
+    if given not in [Step.OPEN, Step.CLOSE] or "segment" in event:
         mistakes.append(f"step: got {given!r}; expected open or close, and no segment")
         return Step.RUN
     return Step(given)

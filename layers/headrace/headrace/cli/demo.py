@@ -63,7 +63,7 @@ def _tell(teller: Storyteller, aws: LocalAws) -> None:
     err.print("[bold]5[/] Endpoint: score_request behind the REST API, signed requests")
     teller.ask_endpoint(aws)
     err.print(
-        "[bold]6[/] Schedule: score_batch for every customer whose score would go stale before the next run"
+        "[bold]6[/] Schedule: score_batch for everyone who would go stale before the next run"
     )
     teller.run_batch(aws)
 
