@@ -101,6 +101,40 @@ class _Checkpoint:
         return None
 
 
+def read_progress(scores: ScoreStore, name: str) -> Progress | None:
+    """What is noted of a run or part.
+
+    Raises:
+        StoreUnavailable: The scores cannot be read.
+    """
+    stored = scores.get_progress(name)
+    return None if stored is None else msgspec.json.decode(stored, type=Progress)
+
+
+def read_parts(scores: ScoreStore, whole: Progress) -> list[Progress | None]:
+    """Progress of each part of a run; None where it has not begun in this run.
+
+    Raises:
+        StoreUnavailable: The scores cannot be read.
+    """
+    names = [part_name(each, whole.segments) for each in range(whole.segments)]
+    found = [read_progress(scores, name) for name in names]
+    return [part if part and part.as_of == whole.as_of else None for part in found]
+
+
+def read_reports(scores: ScoreStore) -> tuple[Report | None, Report | None]:
+    """The latest complete run, and the one that is not complete where there is a later one.
+
+    Raises:
+        StoreUnavailable: The scores cannot be read.
+    """
+    whole = read_progress(scores, CURRENT)
+    if whole is None or whole.closed:
+        return (whole.report if whole else None), None
+    under_way = whole.summed(read_parts(scores, whole)) if whole.in_parts else whole
+    return whole.last, under_way.report
+
+
 class BatchScorer:
     """Runs the batch path."""
 
@@ -131,14 +165,6 @@ class BatchScorer:
         if order.step is Step.OPEN:
             return Ran(End.COMPLETE, progress.report)
         return self._walk(checkpoint, progress, time_is_left)
-
-    def latest(self) -> Progress | None:
-        """The run that is under way or was the last one.
-
-        Raises:
-            StoreUnavailable: The scores cannot be read.
-        """
-        return self._checkpoint(CURRENT).read()
 
     # Who does it
 
@@ -174,13 +200,8 @@ class BatchScorer:
             return 0
         if whole.closed or not whole.in_parts:
             return whole.noted
-        return max([whole.noted, *(part.noted for part in self._parts(whole) if part)])
-
-    def _parts(self, whole: Progress) -> list[Progress | None]:
-        """Progress of each part; None where it has not begun in this run."""
-        names = [part_name(each, whole.segments) for each in range(whole.segments)]
-        found = [self._checkpoint(name).read() for name in names]
-        return [part if part and part.as_of == whole.as_of else None for part in found]
+        parts = read_parts(self._scores, whole)
+        return max([whole.noted, *(part.noted for part in parts if part)])
 
     # A run in parts
 
@@ -188,7 +209,7 @@ class BatchScorer:
         name = part_name(order.segment or 0, order.segments or 1)
         checkpoint = self._checkpoint(name)
         for _ in range(_CLAIMS):
-            whole, stored = self.latest(), checkpoint.read()
+            whole, stored = read_progress(self._scores, CURRENT), checkpoint.read()
             progress = part_taken_up(stored, whole, order, self._clock.now())
             if progress is None:
                 return _part_left_alone(stored, order)
@@ -208,21 +229,12 @@ class BatchScorer:
                 break
             if whole.closed:
                 return Ran(End.REPEATED, whole.report)
-            noted = checkpoint.note(self._summed(whole))
+            summed = whole.summed(read_parts(self._scores, whole))
+            noted = checkpoint.note(summed if summed.left else summed.ended())
             if noted is not None:
                 end = End.COMPLETE if noted.closed else End.UNFINISHED
                 return Ran(end, noted.report)
         return Ran(End.GAVE_WAY, whole.report if whole else None)
-
-    def _summed(self, whole: Progress) -> Progress:
-        counts, resumed, left = Counts(), 0, []
-        for number, part in enumerate(self._parts(whole)):
-            if part is None or not part.closed:
-                left.append(number)
-            if part is not None:
-                counts, resumed = counts.plus(part.counts), resumed + part.resumed
-        summed = msgspec.structs.replace(whole, counts=counts, resumed=resumed, left=tuple(left))
-        return summed if left else summed.ended()
 
     # The walk
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from headrace.events import time_to_us, us_to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CURRENT = "current"
 """Names the run over all segments; a part of it is named by ``part_name``."""
@@ -206,6 +209,20 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     def latest_complete(self) -> Report | None:
         """The report of the latest run that was completed."""
         return self.report if self.closed else self.last
+
+    def summed(self, parts: Sequence[Progress | None]) -> Progress:
+        """What the parts together have done of this run, by their numbers."""
+        begun = [part for part in parts if part is not None]
+        counts = Counts()
+        for part in begun:
+            counts = counts.plus(part.counts)
+        return msgspec.structs.replace(
+            self,
+            left=tuple(n for n, part in enumerate(parts) if part is None or not part.closed),
+            counts=counts,
+            noted=max([self.noted, *(part.noted for part in begun)]),
+            resumed=sum(part.resumed for part in begun),
+        )
 
     def ended(self) -> Progress:
         """Closed, and remembered among the scheduled runs where it is one."""

@@ -214,13 +214,7 @@ class DynamoScores:
         return True
 
     def _put_batch_score(self, score: BatchScore) -> Item:
-        item = {
-            **_id(f"{BATCH_PREFIX}{score.entity}#{score.entity_id}"),
-            "event_time": {"S": score.as_of},
-            "score": _number(score.score),
-            "record": {"S": msgspec.json.encode(score).decode()},
-            "expires": {"N": str(score.expires)},
-        }
+        item = batch_score_item(score)
         try:
             return self._put(
                 item,
@@ -273,6 +267,17 @@ def score_item(record: ScoreRecord, expires: int) -> Item:
         "rung": {"S": record.rung},
         "record": {"S": msgspec.json.encode(record).decode()},
         "expires": {"N": str(expires)},
+    }
+
+
+def batch_score_item(score: BatchScore) -> Item:
+    """The item of an entity's batch score."""
+    return {
+        **_id(f"{BATCH_PREFIX}{score.entity}#{score.entity_id}"),
+        "event_time": {"S": score.as_of},
+        "score": _number(score.score),
+        "record": {"S": msgspec.json.encode(score).decode()},
+        "expires": {"N": str(score.expires)},
     }
 
 
