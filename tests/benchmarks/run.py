@@ -29,8 +29,9 @@ BARS = {
     ("capacity", "read_units_batch_500"): ("<=", 3.0),
     ("capacity", "state_write_units_batch_500"): ("<=", 4.5),
     ("capacity", "score_write_units_batch_500"): ("<=", 1.5),
-    ("batch", "cpu_us_per_entity"): ("<=", 250),
-    ("batch", "read_units_per_entity"): ("<=", 0.5),
+    ("batch", "cpu_us_per_entity"): ("<=", 150),
+    ("batch", "client_cpu_us_per_entity"): ("<=", 500),
+    ("batch", "read_units_per_entity"): ("<=", 1.0),
     ("batch", "write_units_per_entity"): ("<=", 2.0),
 }
 

@@ -245,6 +245,15 @@ def test_replaced_batch_scores_are_counted_with_those_that_were_read(scores: Sco
     assert found.score == 0.75
 
 
+def test_more_batch_scores_than_one_request_takes_are_put(scores: ScoreStore) -> None:
+    scores.put_batch([batch_score(n) for n in range(130)])
+    for number in range(0, 130, 10):
+        scores.get_batch("card", str(number))
+    later = [batch_score(n, 0.75, NOON + SECOND) for n in range(140)]
+    assert scores.put_batch(later) == (130, 13)
+    assert all(scores.get_batch("card", str(each.entity_id)) == each for each in later)
+
+
 def test_batch_scores_of_the_same_run_replace_nothing(scores: ScoreStore) -> None:
     scores.put_batch([batch_score(1), batch_score(2)])
     scores.get_batch("card", "1")

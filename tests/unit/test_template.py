@@ -109,6 +109,8 @@ def test_functions_may_do_what_they_call_and_no_more() -> None:
             "kinesis:PutRecord EventStream",
         ],
         "ScoreBatchFunction": [
+            "dynamodb:BatchGetItem ScoreTable",
+            "dynamodb:BatchWriteItem ScoreTable",
             "dynamodb:GetItem ScoreTable",
             "dynamodb:PutItem ScoreTable",
             "dynamodb:Scan StateTable",

@@ -80,24 +80,8 @@ class DynamoStates:
         return ScanPage(items, last["entity"]["S"] if last else None)
 
     def _read_chunk(self, keys: list[str]) -> list[Item]:
-        request: Item = {
-            self._table: {"Keys": [{"entity": {"S": key}} for key in keys], "ConsistentRead": True}
-        }
-        items: list[Item] = []
-        for attempt in range(_ROUNDS):
-            try:
-                answer = self._client.batch_get_item(RequestItems=request)
-            except AWS_ERRORS as error:
-                msg = f"states cannot be read: {error_code(error)}"
-                raise StoreUnavailable(msg) from error
-            items += answer["Responses"].get(self._table, [])
-            request = answer.get("UnprocessedKeys", {})
-            if not request:
-                return items
-            self._clock.sleep(_FIRST_WAIT_SECONDS * 2**attempt)
-        left = len(request[self._table]["Keys"])
-        msg = f"states cannot be read: {left} keys unprocessed after {_ROUNDS} attempts"
-        raise StoreUnavailable(msg)
+        wanted = {"Keys": [{"entity": {"S": key}} for key in keys], "ConsistentRead": True}
+        return _batch_get(self._client, self._clock, {self._table: wanted}, "states")
 
     def _put(self, write: StateWrite) -> str:
         """Put one item; "" or the code of what went wrong."""
@@ -140,11 +124,22 @@ class DynamoScores:
         return {record.id: record for record in found if record is not None}
 
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
-        """See the port: PutItem that returns what it replaced, if that is not newer."""
-        olds = zip(in_parallel(self._put_batch_score, scores), scores, strict=True)
+        """See the port: BatchGetItem of what is replaced, then BatchWriteItem.
+
+        PutItem could do both in one, exactly, and takes ten times the function's time. Between the
+        two a look-up's mark may go uncounted, and a later run's score be replaced by one that is
+        minutes older: neither is worth it.
+        """
+        items = {item["id"]["S"]: item for item in map(batch_score_item, scores)}
+        stored = in_parallel(self._read_marks, _chunks(items, _READ_LIMIT))
+        found = [mark for marks in stored for mark in marks]
         # A page that is done again meets what it has written itself.
-        former = [old for old, new in olds if old and old["event_time"]["S"] != new.as_of]
-        return Replaced(len(former), sum("read_at" in old for old in former))
+        former = [mark for mark in found if _time(mark) < _time(items[mark["id"]["S"]])]
+        for mark in found:
+            if _time(mark) > _time(items[mark["id"]["S"]]):
+                del items[mark["id"]["S"]]
+        in_parallel(self._put_chunk, _chunks(items.values(), _WRITE_LIMIT))
+        return Replaced(len(former), sum("read_at" in mark for mark in former))
 
     def get_batch(self, entity: str, entity_id: str) -> BatchScore | None:
         """See the port: one UpdateItem reads and marks."""
@@ -208,32 +203,23 @@ class DynamoScores:
         try:
             self._put(item, **condition)
         except StoreUnavailable as error:
-            if _lost(error):
+            if isinstance(error.__cause__, AWS_ERRORS) and error_code(error.__cause__) == _LOST:
                 return False
             raise
         return True
 
-    def _put_batch_score(self, score: BatchScore) -> Item:
-        item = batch_score_item(score)
-        try:
-            return self._put(
-                item,
-                ReturnValues="ALL_OLD",
-                ConditionExpression="attribute_not_exists(id) OR event_time <= :as_of",
-                ExpressionAttributeValues={":as_of": item["event_time"]},
-            )
-        except StoreUnavailable as error:
-            if _lost(error):
-                return {}
-            raise
+    def _read_marks(self, ids: list[str]) -> list[Item]:
+        wanted = {
+            "Keys": [_id(each) for each in ids],
+            "ProjectionExpression": "id, event_time, read_at",
+        }
+        return _batch_get(self._client, self._clock, {self._table: wanted}, "scores")
 
-    def _put(self, item: Item, **options: Any) -> Item:
+    def _put(self, item: Item, **options: Any) -> None:
         try:
-            answer = self._client.put_item(TableName=self._table, Item=item, **options)
+            self._client.put_item(TableName=self._table, Item=item, **options)
         except AWS_ERRORS as error:
             raise _unwritable(error) from error
-        old: Item = answer.get("Attributes", {})
-        return old
 
     def _get(self, item_id: str) -> Item | None:
         try:
@@ -244,6 +230,26 @@ class DynamoScores:
             raise _unreadable(error) from error
         item: Item | None = answer.get("Item")
         return item
+
+
+def _batch_get(client: Any, clock: Clock, request: Item, what: str) -> list[Item]:
+    """Items of one table; unprocessed keys are asked for again."""
+    (table,) = request
+    items: list[Item] = []
+    for attempt in range(_ROUNDS):
+        try:
+            answer = client.batch_get_item(RequestItems=request)
+        except AWS_ERRORS as error:
+            msg = f"{what} cannot be read: {error_code(error)}"
+            raise StoreUnavailable(msg) from error
+        items += answer["Responses"].get(table, [])
+        request = answer.get("UnprocessedKeys", {})
+        if not request:
+            return items
+        clock.sleep(_FIRST_WAIT_SECONDS * 2**attempt)
+    left = len(request[table]["Keys"])
+    msg = f"{what} cannot be read: {left} keys unprocessed after {_ROUNDS} attempts"
+    raise StoreUnavailable(msg)
 
 
 def state_item(write: StateWrite) -> Item:
@@ -290,6 +296,10 @@ def _id(value: str) -> Item:
     return {"id": {"S": value}}
 
 
+def _time(item: Item) -> str:
+    return str(item["event_time"]["S"])
+
+
 def _number(value: float) -> Item:
     """For people and queries; DynamoDB holds nothing between 0 and 1e-130. The record is exact."""
     return {"N": repr(value) if abs(value) >= _LEAST_NUMBER else "0"}
@@ -310,11 +320,6 @@ def _condition(expected: int) -> Item:
 
 def _decoded(item: Item, kind: type[Any]) -> Any:
     return msgspec.json.decode(item["record"]["S"], type=kind)
-
-
-def _lost(error: StoreUnavailable) -> bool:
-    """Whether nothing failed but a condition."""
-    return isinstance(error.__cause__, AWS_ERRORS) and error_code(error.__cause__) == _LOST
 
 
 def _unreadable(error: Any) -> StoreUnavailable:
