@@ -372,6 +372,7 @@ class FailingScores(MemoryScores):
         puts: Fails ``put_new``, ``put_first`` and ``put_batch``.
         reads: Fails ``get``, ``get_known`` and ``mark_read``.
         progress: Fails ``put_progress``.
+        lost_answers: Fails ``put_progress`` once it is done.
         crashes: How many writes of scores end the process instead.
         new: Ids of each call of ``put_new``.
         first: Ids of each call of ``put_first``.
@@ -381,6 +382,7 @@ class FailingScores(MemoryScores):
     def __init__(self) -> None:
         super().__init__()
         self.puts, self.reads, self.progress = Switch(), Switch(), Switch()
+        self.lost_answers = Switch()
         self.crashes = 0
         self.new: list[list[str]] = []
         self.first: list[list[str]] = []
@@ -419,10 +421,12 @@ class FailingScores(MemoryScores):
         self.reads.check("mark_read")
         super().mark_read(key)
 
-    def put_progress(self, data: bytes) -> None:
+    def put_progress(self, run: str, data: bytes, expected: bytes | None) -> bool:
         """See the port."""
         self.progress.check("put_progress")
-        super().put_progress(data)
+        done = super().put_progress(run, data, expected)
+        self.lost_answers.check("put_progress, whose answer was lost")
+        return done
 
     def _check(self) -> None:
         if self.crashes:
@@ -432,7 +436,7 @@ class FailingScores(MemoryScores):
 
 
 class DirectLookups:
-    """Look-ups without threads or a deadline; fulfils ``ports.Lookups``.
+    """Look-ups without threads or a deadline; fulfils ``reads.Lookups``.
 
     Attributes:
         begun: What each request asked for: keys of states, keys of last and batch scores.
@@ -451,7 +455,7 @@ class DirectLookups:
 
 
 class DirectLookup:
-    """Fulfils ``ports.Lookup``."""
+    """Fulfils ``reads.Lookup``."""
 
     def __init__(self, owner: DirectLookups, states: Sequence[str], known: Sequence[str]) -> None:
         self._owner, self._states, self._known = owner, states, known

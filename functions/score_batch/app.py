@@ -1,16 +1,16 @@
-"""Score on schedule every entity that real time has not scored lately: the fallback path."""
+"""Score every entity that real time will not keep fresh until the next run: the fallback path."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headrace import bootstrap
+from headrace.adapters.runs import decode_order
 from headrace.adapters.telemetry import logger, metrics, note_run
+from headrace.batch import End
 from headrace.errors import RunUnfinished
-from headrace.events import time_to_us
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -22,19 +22,18 @@ RESERVE_MS = 30_000
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """A scheduled event in; the run's report out.
+    """What is to be run in; how it ended, and the report of the run or part, out.
 
     Raises:
-        RunUnfinished: So that Lambda invokes again, and the run goes on.
+        RunRejected: The event says what cannot be done.
+        RunUnfinished: So that Lambda or the state machine invokes again, and the run goes on.
     """
-    time = event.get("time")
-    as_of = time_to_us(datetime.fromisoformat(time)) if time else bootstrap.now()
-    progress = bootstrap.batch_scorer().run(
-        as_of, lambda: context.get_remaining_time_in_millis() > RESERVE_MS
+    order = decode_order(event, bootstrap.now())
+    ran = bootstrap.batch_scorer().obey(
+        order, lambda: context.get_remaining_time_in_millis() > RESERVE_MS
     )
-    note_run(progress)
-    if not progress.complete:
-        msg = f"run as of {progress.as_of} stopped in segment {progress.segment}; it will go on"
-        raise RunUnfinished(msg)
-    report: dict[str, Any] = msgspec.to_builtins(progress)
-    return report
+    note_run(order, ran)
+    if ran.end is End.UNFINISHED and not order.sums_up:
+        raise RunUnfinished(ran.error or "time ran out; the run will go on where it stopped")
+    report = {} if ran.report is None else msgspec.to_builtins(ran.report)
+    return {"end": str(ran.end), **report}

@@ -192,11 +192,11 @@ def score(number: int | str, value: float = 0.5) -> ScoreRecord:
     )
 
 
-def batch_score(number: int, value: float = 0.25) -> BatchScore:
+def batch_score(number: int, value: float = 0.25, as_of: int = NOON) -> BatchScore:
     return BatchScore(
         entity="card",
         entity_id=str(number),
-        as_of=us_to_text(NOON),
+        as_of=us_to_text(as_of),
         score=value,
         model_version="open-1",
         definition_hash="0" * 16,
@@ -270,18 +270,43 @@ def test_replaced_batch_scores_are_counted_with_those_that_were_read(scores: Sco
     for number in (1, 1, 3):
         scores.mark_read(f"card#{number}")
     assert batch_of(scores, 4) == batch_score(4)  # looked up and not given: not read
-    assert scores.put_batch([batch_score(n, 0.75) for n in range(6)]) == (5, 2)
-    assert scores.put_batch([batch_score(1)]) == (1, 0)
+    assert scores.put_batch([batch_score(n, 0.75, NOON + SECOND) for n in range(6)]) == (5, 2)
+    assert scores.put_batch([batch_score(1, 0.5, NOON + 2 * SECOND)]) == (1, 0)
     found = batch_of(scores, 3)
     assert found is not None
     assert found.score == 0.75
+
+
+def test_more_batch_scores_than_one_request_takes_are_put(scores: ScoreStore) -> None:
+    scores.put_batch([batch_score(n) for n in range(130)])
+    for number in range(0, 130, 10):
+        scores.mark_read(f"card#{number}")
+    later = [batch_score(n, 0.75, NOON + SECOND) for n in range(140)]
+    assert scores.put_batch(later) == (130, 13)
+    assert all(batch_of(scores, int(each.entity_id)) == each for each in later)
+
+
+def test_batch_scores_of_the_same_run_replace_nothing(scores: ScoreStore) -> None:
+    scores.put_batch([batch_score(1), batch_score(2)])
+    scores.mark_read("card#1")
+    assert scores.put_batch([batch_score(1), batch_score(2)]) == (0, 0)
+
+
+def test_batch_score_of_an_earlier_run_does_not_replace_a_later_one(scores: ScoreStore) -> None:
+    later = batch_score(1, 0.75, NOON + SECOND)
+    scores.put_batch([later])
+    scores.mark_read("card#1")
+    assert scores.put_batch([batch_score(1), batch_score(2)]) == (0, 0)
+    assert batch_of(scores, 1) == later
+    assert batch_of(scores, 2) == batch_score(2)
+    assert scores.put_batch([batch_score(1, 0.5, NOON + 2 * SECOND)]) == (1, 1)
 
 
 def test_events_and_entities_of_one_id_do_not_meet(scores: ScoreStore) -> None:
     scores.put_new([score("card#1")])
     scores.put_batch([batch_score(1)])
     scores.put_new([], [last_score(1)])
-    scores.put_progress(b"p")
+    scores.put_progress("card#1", b"p", None)
     assert scores.get("card#1") == score("card#1")
     assert scores.get_known(["card#1"]) == {"card#1": Known(last_score(1), batch_score(1))}
 
@@ -369,10 +394,23 @@ def test_record_stored_before_there_was_a_ladder_is_read(dynamodb: Any) -> None:
 
 
 def test_progress_comes_back_as_it_was_put(scores: ScoreStore) -> None:
-    assert scores.get_progress() is None
-    scores.put_progress(b"\x00first")
-    scores.put_progress(b"second\xff")
-    assert scores.get_progress() == b"second\xff"
+    assert scores.get_progress("current") is None
+    assert scores.put_progress("current", b"\x00first", None)
+    assert scores.put_progress("current", b"second\xff", b"\x00first")
+    assert scores.put_progress("3/16", b"part", None)
+    assert scores.get_progress("current") == b"second\xff"
+    assert scores.get_progress("3/16") == b"part"
+
+
+@pytest.mark.parametrize("expected", [None, b"zeroth", b"firs", b""])
+def test_progress_is_put_only_in_place_of_what_was_expected(
+    scores: ScoreStore, expected: bytes | None
+) -> None:
+    scores.put_progress("current", b"first", None)
+    assert not scores.put_progress("current", b"second", expected)
+    assert scores.get_progress("current") == b"first"
+    assert not scores.put_progress("other", b"first", b"first")
+    assert scores.get_progress("other") is None
 
 
 def test_scores_expire_after_their_retention(dynamodb: Any) -> None:
@@ -415,8 +453,8 @@ SCORE_CALLS: dict[str, Any] = {
     "put_last": lambda store: store.put_last([last_score(1), last_score(2)]),
     "get_known": lambda store: store.get_known([f"card#{n}" for n in range(60)]),
     "mark_read": lambda store: store.mark_read("card#1"),
-    "get_progress": lambda store: store.get_progress(),
-    "put_progress": lambda store: store.put_progress(b""),
+    "get_progress": lambda store: store.get_progress("current"),
+    "put_progress": lambda store: store.put_progress("current", b"", None),
 }
 STATE_CALLS: dict[str, Any] = {
     "read": lambda store: store.read([f"card#{n}" for n in range(150)]),

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from headrace import bootstrap
 from headrace.adapters.kinesis import decode_records, failures
-from headrace.errors import BundleError, RunUnfinished
+from headrace.errors import BundleError, RunRejected, RunUnfinished
 from headrace.events import Record
 from headrace.imputation import Statistic
 from headrace.loading import load_definition
@@ -380,20 +380,97 @@ def test_stream_reports_what_it_has_no_time_for(functions: Functions) -> None:
     assert functions.call("GET", "/scores/t500")[0] == 200
 
 
-def test_scheduled_run_scores_what_real_time_did_not(functions: Functions) -> None:
+def days_later(days: float) -> str:
+    return (NOW + timedelta(days=days)).isoformat().replace("+00:00", "Z")
+
+
+def metrics_of(printed: str) -> list[dict[str, Any]]:
+    """Lines in the embedded metric format."""
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return [line for line in lines if "_aws" in line]
+
+
+def test_scheduled_run_scores_what_real_time_did_not(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
     functions.send(transaction(400, customer_id=400))
-    later = NOW.timestamp() + 3 * 86_400
-    time = datetime.fromtimestamp(later, UTC).isoformat().replace("+00:00", "Z")
-    report = functions.batch.lambda_handler({"time": time}, context(900_000))
+    event = {
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "time": days_later(3),
+        "detail": {},
+    }
+    capsys.readouterr()
+    report = functions.batch.lambda_handler(event, context(900_000))
+    (metrics,) = metrics_of(capsys.readouterr().out)
+    assert (report["end"], report["complete"], report["trigger"]) == ("complete", True, "schedule")
     assert report["scored"] == report["entities"] > 0
-    assert functions.batch.lambda_handler({"time": time}, context(900_000)) == report
+    assert metrics["BatchScored"] == metrics["BatchEntities"] == [report["scored"]]
+    assert metrics["BatchRunSeconds"] == [report["seconds"]]
+    again = functions.batch.lambda_handler(event, context(900_000))
+    (metrics,) = metrics_of(capsys.readouterr().out)
+    assert again == {**report, "end": "repeated"}
+    assert metrics["BatchScored"] == [0]
+    assert "BatchRunSeconds" not in metrics
     json.dumps(report)
 
 
+def test_alarm_starts_a_run_on_demand(functions: Functions) -> None:
+    event = {
+        "detail-type": "CloudWatch Alarm State Change",
+        "source": "aws.cloudwatch",
+        "time": days_later(4),
+        "detail": {"alarmName": "prior", "state": {"value": "ALARM"}},
+    }
+    report = functions.batch.lambda_handler(event, context(900_000))
+    assert (report["end"], report["complete"], report["trigger"]) == ("complete", True, "demand")
+
+
+def test_parts_of_a_run_sum_up_to_its_report(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = {"time": days_later(5), "segments": 3, "trigger": "schedule"}
+    capsys.readouterr()
+    opened = functions.batch.lambda_handler({**order, "step": "open"}, context(900_000))
+    parts = [
+        functions.batch.lambda_handler({**order, "segment": number}, context(900_000))
+        for number in range(3)
+    ]
+    report = functions.batch.lambda_handler({**order, "step": "close"}, context(900_000))
+    lines = metrics_of(capsys.readouterr().out)
+    assert {each["end"] for each in (opened, *parts, report)} == {"complete"}
+    assert report["scored"] == sum(part["scored"] for part in parts) > 0
+    assert sum(line["BatchScored"][0] for line in lines) == report["scored"]
+    assert sum("BatchRunSeconds" in line for line in lines) == 1
+    assert report["complete"]
+
+
+def test_run_that_lacks_a_part_is_told_and_not_raised(functions: Functions) -> None:
+    """The state machine goes on to fail by itself, with the report as its cause."""
+    order = {"time": days_later(6), "segments": 2}
+    functions.batch.lambda_handler({**order, "step": "open"}, context(900_000))
+    functions.batch.lambda_handler({**order, "segment": 1}, context(900_000))
+    report = functions.batch.lambda_handler({**order, "step": "close"}, context(900_000))
+    assert (report["end"], report["complete"], report["segments_left"]) == ("unfinished", False, 1)
+    functions.batch.lambda_handler({**order, "segment": 0}, context(900_000))
+    report = functions.batch.lambda_handler({**order, "step": "close"}, context(900_000))
+    assert (report["end"], report["complete"]) == ("complete", True)
+
+
 def test_run_that_ran_out_of_time_fails_so_that_lambda_invokes_again(functions: Functions) -> None:
-    time = datetime.fromtimestamp(NOW.timestamp() + 9 * 86_400, UTC).isoformat()
-    with pytest.raises(RunUnfinished, match="it will go on"):
-        functions.batch.lambda_handler({"time": time}, context(left_ms=100))
+    event = {"time": days_later(9), "trigger": "schedule"}
+    with pytest.raises(RunUnfinished, match="will go on where it stopped"):
+        functions.batch.lambda_handler(event, context(left_ms=100))
+    report = functions.batch.lambda_handler(event, context(900_000))
+    assert (report["complete"], report["resumed"]) == (True, 1)
+
+
+@pytest.mark.filterwarnings("ignore:No application metrics to publish")
+def test_order_that_cannot_be_done_is_refused(functions: Functions) -> None:
+    with pytest.raises(RunRejected, match="segment: got 3; expected a whole number, 0 to 2"):
+        functions.batch.lambda_handler(
+            {"time": days_later(1), "segment": 3, "segments": 3}, context()
+        )
 
 
 @pytest.fixture

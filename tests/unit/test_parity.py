@@ -42,6 +42,7 @@ from headrace.imputation import Cause, Imputed, Imputer, Statistic
 from headrace.loading import checked
 from headrace.policies import Fitted, steps
 from headrace.requests import RequestScorer
+from headrace.runs import Order, Start, Step, Trigger
 from headrace.scores import BatchScore, ScoreRecord
 from tests.fakes import HOUR, MINUTE, NOON, DirectLookups, Lab, card, disputes, encoded, iso, record
 from tests.strategies import KEY
@@ -134,7 +135,8 @@ class Three(Lab):
         return scorer.score(encoded(event))
 
     def of_batch(self, at: int) -> BatchScore:
-        BatchScorer(self.scorer, self.states, self.scores, self.clock).run(at, lambda: True)
+        batch = BatchScorer(self.scorer, self.states, self.scores, self.clock)
+        batch.obey(Order(Step.RUN, Start(at, Trigger.DEMAND)), lambda: True)
         found: BatchScore = self.scores.batch["card", "1"]
         return found
 

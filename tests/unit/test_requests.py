@@ -280,7 +280,8 @@ def test_look_up_gives_the_batch_score_of_an_entity_without_state(desk: Desk) ->
 def test_batch_score_marked_as_read_is_counted_when_it_is_replaced(desk: Desk) -> None:
     desk.scores.put_batch([batch_score("98"), batch_score("99")])
     desk.requests.score_of_entity("card", "99")
-    assert desk.scores.put_batch([batch_score("98"), batch_score("99")]) == (2, 1)
+    later = [batch_score("98", NOON), batch_score("99", NOON)]
+    assert desk.scores.put_batch(later) == (2, 1)
 
 
 def test_expired_batch_score_is_not_given(desk: Desk) -> None:
@@ -378,7 +379,7 @@ def test_batch_score_follows_a_last_one_that_is_too_old_and_is_marked_as_read(de
     assert (found.rung, found.score, found.model_version) == (Rung.BATCH, 0.75, "older")
     assert found.given == us_to_text(NOON - HOUR)
     assert found.causes == {Rung.LAST: Passed.TOO_OLD}
-    assert desk.scores.put_batch([batch_score("1")]).read == 1
+    assert desk.scores.put_batch([batch_score("1", NOON)]).read == 1
 
 
 def test_cold_entity_has_the_prior_while_states_are_down(desk: Desk) -> None:

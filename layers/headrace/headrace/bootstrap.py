@@ -117,15 +117,29 @@ def redriver(settings: Settings, client: Callable[[str], Any]) -> Redriver:
         settings: Of the deployment.
         client: Makes a client of an AWS service, by its name.
     """
-    clock, dynamodb = SystemClock(), client("dynamodb")
-    scores = DynamoScores(dynamodb, settings.score_table, clock, settings.score_retention_days)
+    clock = SystemClock()
     return Redriver(
         Scorer(load_bundle(settings.model_dir)),
-        DynamoStates(dynamodb, settings.state_table, clock),
-        scores,
+        DynamoStates(client("dynamodb"), settings.state_table, clock),
+        scores_of(settings, client),
         S3KeptRecords(client("s3"), settings.quarantine_bucket),
         clock,
     )
+
+
+def scores_of(settings: Settings, client: Callable[[str], Any]) -> DynamoScores:
+    """The scores of a deployment, for an operator."""
+    return DynamoScores(
+        client("dynamodb"), settings.score_table, SystemClock(), settings.score_retention_days
+    )
+
+
+def batch_scorer_of(settings: Settings, client: Callable[[str], Any]) -> BatchScorer:
+    """Runs the batch path on a deployment's tables, for an operator."""
+    clock = SystemClock()
+    states = DynamoStates(client("dynamodb"), settings.state_table, clock)
+    scorer = Scorer(load_bundle(settings.model_dir))
+    return BatchScorer(scorer, states, scores_of(settings, client), clock)
 
 
 def now() -> int:

@@ -3,6 +3,7 @@
     HeadraceError
     |-- Rejected                 the input is wrong: sending it again cannot help
     |   |-- EventRejected        an event has faults (all of them at once)
+    |   |-- RunRejected          an order for a batch run has mistakes
     |   `-- TooLarge             more bytes or events than the limit
     |-- Unavailable              a dependency failed: the same call may work later
     |   |-- StoreUnavailable     DynamoDB or S3 did not answer in time or refused
@@ -65,6 +66,14 @@ class EventRejected(Rejected):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("; ".join(fault.message for fault in faults))
+
+
+class RunRejected(Rejected):
+    """An order for a batch run has mistakes; ``mistakes`` lists every one."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("; ".join(self.mistakes))
 
 
 class TooLarge(Rejected):

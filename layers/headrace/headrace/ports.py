@@ -97,7 +97,7 @@ class StateStore(Protocol):
 
 
 class Replaced(NamedTuple):
-    """Batch scores that made place for new ones, and how many of them had been read."""
+    """Batch scores of former runs that made place for new ones, and how many had been read."""
 
     scores: int
     read: int
@@ -136,7 +136,7 @@ class EventScores(Protocol):
 
 
 class ScoreStore(EventScores, Protocol):
-    """Score records by event, batch scores by entity, and the batch run's progress."""
+    """Score records by event, batch scores by entity, and the progress of batch runs."""
 
     def get(self, event_id: str) -> ScoreRecord | None:
         """The stored score of an event.
@@ -146,7 +146,7 @@ class ScoreStore(EventScores, Protocol):
         """
 
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
-        """Store batch scores, each in place of the entity's former one.
+        """Store batch scores, each in place of the entity's former one; a later run's stays.
 
         Raises:
             StoreUnavailable: Not all could be stored.
@@ -159,11 +159,24 @@ class ScoreStore(EventScores, Protocol):
             StoreUnavailable: It could not be noted.
         """
 
-    def get_progress(self) -> bytes | None:
-        """The batch run's checkpoint."""
+    def get_progress(self, run: str) -> bytes | None:
+        """The checkpoint of a batch run, or of a part of one.
 
-    def put_progress(self, data: bytes) -> None:
-        """Store the batch run's checkpoint."""
+        Raises:
+            StoreUnavailable: The store did not answer.
+        """
+
+    def put_progress(self, run: str, data: bytes, expected: bytes | None) -> bool:
+        """Store a checkpoint in place of the expected one; whether it was still there.
+
+        Args:
+            run: Names it.
+            data: The new checkpoint.
+            expected: The former one; None where there must be none.
+
+        Raises:
+            StoreUnavailable: It may or may not have been stored.
+        """
 
 
 class Quarantined(msgspec.Struct, frozen=True):
@@ -259,44 +272,6 @@ class KeptRecords(Quarantine, Protocol):
 
         Raises:
             StoreUnavailable: It could not be done; the object, its copy or both are there.
-        """
-
-
-class Lookup(Protocol):
-    """What one request reads, all of it before one deadline. No call outlasts the deadline."""
-
-    def states(self) -> dict[str, StoredState]:
-        """The states that were asked for; keys without an item are left out.
-
-        Raises:
-            CircuitOpen: The store was not asked.
-            StoreSlow: It did not answer in time.
-            StoreUnavailable: It failed.
-        """
-
-    def known(self) -> dict[str, Known] | None:
-        """What is stored of the entities to fall back on; None where it could not be read."""
-
-    def record(self, event_id: str) -> ScoreRecord | None:
-        """The stored score of an event.
-
-        Raises:
-            StoreUnavailable: The store did not answer in time, or failed.
-        """
-
-    def mark_read(self, keys: Sequence[str]) -> None:
-        """Note that batch scores were given, as far as time allows; never fails."""
-
-
-class Lookups(Protocol):
-    """Reads of requests under a deadline."""
-
-    def begin(self, states: Sequence[str], known: Sequence[str]) -> Lookup:
-        """Begin the reads of one request; its time runs from here.
-
-        Args:
-            states: Keys whose states are needed; may be none.
-            known: Keys of entities whose last and batch scores may be needed.
         """
 
 

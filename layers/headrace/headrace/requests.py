@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.outcome import Work
-    from headrace.ports import Clock, EventStream, Lookup, Lookups, ScoreStore, StoredState
+    from headrace.ports import Clock, EventStream, ScoreStore, StoredState
+    from headrace.reads import Lookup, Lookups
     from headrace.scoring import Scorer
 
 MAX_EVENTS = 100

@@ -14,7 +14,7 @@ from headrace.imputation import Imputed
 EVENT_PREFIX = "event#"
 LAST_PREFIX = "last#"
 BATCH_PREFIX = "batch#"
-PROGRESS_ID = "run#current"
+RUN_PREFIX = "run#"
 _US_PER_SECOND = 1_000_000
 
 

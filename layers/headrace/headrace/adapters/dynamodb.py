@@ -7,6 +7,7 @@ reads again and finds its own write.
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +30,7 @@ from headrace.scores import (
     BATCH_PREFIX,
     EVENT_PREFIX,
     LAST_PREFIX,
-    PROGRESS_ID,
+    RUN_PREFIX,
     BatchScore,
     Known,
     LastScore,
@@ -62,7 +63,8 @@ class DynamoStates:
     """
 
     def __init__(self, client: Any, table: str, clock: Clock, rounds: int = _ROUNDS) -> None:
-        self._client, self._table, self._clock, self._rounds = client, table, clock, rounds
+        self._client, self._table = client, table
+        self._batch = _BatchReader(client, clock, rounds)
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
         """See the port: BatchGetItem, consistent, unprocessed keys asked for again."""
@@ -103,25 +105,8 @@ class DynamoStates:
         return ScanPage(items, last["entity"]["S"] if last else None)
 
     def _read_chunk(self, keys: list[str]) -> list[Item]:
-        request: Item = {
-            self._table: {"Keys": [{"entity": {"S": key}} for key in keys], "ConsistentRead": True}
-        }
-        items: list[Item] = []
-        for attempt in range(1, self._rounds + 1):
-            try:
-                answer = self._client.batch_get_item(RequestItems=request)
-            except AWS_ERRORS as error:
-                msg = f"states cannot be read: {error_code(error)}"
-                raise StoreUnavailable(msg) from error
-            items += answer["Responses"].get(self._table, [])
-            request = answer.get("UnprocessedKeys", {})
-            if not request:
-                return items
-            if attempt < self._rounds:
-                self._clock.sleep(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
-        left = len(request[self._table]["Keys"])
-        msg = f"states cannot be read: {left} keys unprocessed after {self._rounds} attempts"
-        raise StoreUnavailable(msg)
+        wanted = {"Keys": [{"entity": {"S": key}} for key in keys], "ConsistentRead": True}
+        return self._batch.get({self._table: wanted}, "states")
 
     def _put(self, write: StateWrite) -> str:
         """Put one item; "" or the code of what went wrong."""
@@ -142,6 +127,7 @@ class DynamoScores:
 
     def __init__(self, client: Any, table: str, clock: Clock, retention_days: int) -> None:
         self._client, self._table, self._clock = client, table, clock
+        self._batch = _BatchReader(client, clock)
         self._retention = retention_days * 86_400
 
     def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
@@ -168,9 +154,22 @@ class DynamoScores:
         return {record.id: record for record in found if record is not None}
 
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
-        """See the port: PutItem that returns what it replaced."""
-        replaced = [old for old in in_parallel(self._put_batch_score, scores) if old]
-        return Replaced(len(replaced), sum("read_at" in old for old in replaced))
+        """See the port: BatchGetItem of what is replaced, then BatchWriteItem.
+
+        PutItem could do both in one, exactly, and takes five times the time of the client. Between the
+        two a look-up's mark may go uncounted, and a later run's score be replaced by one that is
+        minutes older: neither is worth it.
+        """
+        items = {item["id"]["S"]: item for item in map(batch_item, scores)}
+        stored = in_parallel(self._read_marks, _chunks(items, _READ_LIMIT))
+        found = [mark for marks in stored for mark in marks]
+        # A page that is done again meets what it has written itself.
+        former = [mark for mark in found if _time(mark) < _time(items[mark["id"]["S"]])]
+        for mark in found:
+            if _time(mark) > _time(items[mark["id"]["S"]]):
+                del items[mark["id"]["S"]]
+        in_parallel(self._put_chunk, _chunks(items.values(), _WRITE_LIMIT))
+        return Replaced(len(former), sum("read_at" in mark for mark in former))
 
     def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
         """See the port: BatchGetItem, eventually consistent, once; half the price is enough here.
@@ -205,14 +204,20 @@ class DynamoScores:
             if error_code(error) != _LOST:
                 raise _unwritable(error) from error
 
-    def get_progress(self) -> bytes | None:
+    def get_progress(self, run: str) -> bytes | None:
         """See the port."""
-        item = self._get(PROGRESS_ID)
+        item = self._get(RUN_PREFIX + run)
         return None if item is None else bytes(item["progress"]["B"])
 
-    def put_progress(self, data: bytes) -> None:
-        """See the port."""
-        self._put({**item_id(PROGRESS_ID), "progress": {"B": data}})
+    def put_progress(self, run: str, data: bytes, expected: bytes | None) -> bool:
+        """See the port: PutItem on condition of the former one."""
+        condition: Item = {"ConditionExpression": "attribute_not_exists(id)"}
+        if expected is not None:
+            condition = {
+                "ConditionExpression": "progress = :expected",
+                "ExpressionAttributeValues": {":expected": {"B": expected}},
+            }
+        return self._put_if({**item_id(RUN_PREFIX + run), "progress": {"B": data}}, condition)
 
     def _now(self) -> int:
         return self._clock.now() // _US_PER_SECOND
@@ -236,17 +241,17 @@ class DynamoScores:
 
     def _put_if_absent(self, item: Item) -> bool:
         """Put a score; whether one was there already."""
-        return not self._put_if(item, ConditionExpression="attribute_not_exists(id)")
+        return not self._put_if(item, {"ConditionExpression": "attribute_not_exists(id)"})
 
     def _put_unless_newer(self, item: Item) -> bool:
-        return self._put_if(
-            item,
-            ConditionExpression="attribute_not_exists(id) OR event_us <= :time",
-            ExpressionAttributeValues={":time": item["event_us"]},
-        )
+        condition = {
+            "ConditionExpression": "attribute_not_exists(id) OR event_us <= :time",
+            "ExpressionAttributeValues": {":time": item["event_us"]},
+        }
+        return self._put_if(item, condition)
 
-    def _put_if(self, item: Item, **condition: Any) -> bool:
-        """Put on a condition; whether it held."""
+    def _put_if(self, item: Item, condition: Item) -> bool:
+        """Put an item; whether the condition held."""
         try:
             self._put(item, **condition)
         except StoreUnavailable as error:
@@ -264,16 +269,18 @@ class DynamoScores:
         left = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
         return answer["Responses"].get(self._table, []), [key["id"]["S"] for key in left]
 
-    def _put_batch_score(self, score: BatchScore) -> Item:
-        return self._put(batch_item(score), ReturnValues="ALL_OLD")
+    def _read_marks(self, ids: list[str]) -> list[Item]:
+        wanted = {
+            "Keys": [item_id(each) for each in ids],
+            "ProjectionExpression": "id, event_time, read_at",
+        }
+        return self._batch.get({self._table: wanted}, "scores")
 
-    def _put(self, item: Item, **options: Any) -> Item:
+    def _put(self, item: Item, **options: Any) -> None:
         try:
-            answer = self._client.put_item(TableName=self._table, Item=item, **options)
+            self._client.put_item(TableName=self._table, Item=item, **options)
         except AWS_ERRORS as error:
             raise _unwritable(error) from error
-        old: Item = answer.get("Attributes", {})
-        return old
 
     def _get(self, key: str) -> Item | None:
         try:
@@ -286,9 +293,40 @@ class DynamoScores:
         return item
 
 
+class _BatchReader:
+    """BatchGetItem from one table; unprocessed keys are asked for again, so many rounds at most."""
+
+    def __init__(self, client: Any, clock: Clock, rounds: int = _ROUNDS) -> None:
+        self._client, self._clock, self._rounds = client, clock, rounds
+
+    def get(self, request: Item, what: str) -> list[Item]:
+        """The items of a request for one table; ``what`` they are, for errors."""
+        (table,) = request
+        items: list[Item] = []
+        for attempt in range(1, self._rounds + 1):
+            try:
+                answer = self._client.batch_get_item(RequestItems=request)
+            except AWS_ERRORS as error:
+                msg = f"{what} cannot be read: {error_code(error)}"
+                raise StoreUnavailable(msg) from error
+            items += answer["Responses"].get(table, [])
+            request = answer.get("UnprocessedKeys", {})
+            if not request:
+                return items
+            if attempt < self._rounds:
+                self._clock.sleep(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
+        left = len(request[table]["Keys"])
+        msg = f"{what} cannot be read: {left} keys unprocessed after {self._rounds} attempts"
+        raise StoreUnavailable(msg)
+
+
 def _chunks(values: Iterable[T], size: int) -> list[list[T]]:
     remaining = iter(values)
     return list(iter(lambda: list(islice(remaining, size)), []))
+
+
+def _time(item: Item) -> datetime:
+    return datetime.fromisoformat(item["event_time"]["S"])
 
 
 def _condition(expected: int) -> Item:

@@ -93,7 +93,7 @@ class ThreadCalls:
 
 
 class DeadlineLookups:
-    """Fulfils ``ports.Lookups``; keeps the circuit breaker of the states.
+    """Fulfils ``reads.Lookups``; keeps the circuit breaker of the states.
 
     Args:
         stores: Where is read.
@@ -156,7 +156,7 @@ class DeadlineLookups:
 
 
 class DeadlineLookup:
-    """Fulfils ``ports.Lookup``."""
+    """Fulfils ``reads.Lookup``."""
 
     def __init__(self, owner: DeadlineLookups, states: Sequence[str], known: Sequence[str]) -> None:
         self._owner, self._watch = owner, owner.watch

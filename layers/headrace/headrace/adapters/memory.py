@@ -69,7 +69,7 @@ class MemoryScores:
         self.last: dict[tuple[str, str], LastScore] = {}
         self.batch: dict[tuple[str, str], BatchScore] = {}
         self.read_batch: set[tuple[str, str]] = set()
-        self._progress: bytes | None = None
+        self.progress_of: dict[str, bytes] = {}
 
     def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port."""
@@ -101,12 +101,14 @@ class MemoryScores:
 
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
         """See the port."""
-        keys = [(score.entity, score.entity_id) for score in scores]
-        replaced = Replaced(
-            sum(key in self.batch for key in keys), sum(key in self.read_batch for key in keys)
-        )
-        self.read_batch.difference_update(keys)
-        self.batch.update(zip(keys, scores, strict=True))
+        new = {(score.entity, score.entity_id): score for score in scores}
+        former = [k for k in new if k in self.batch and self.batch[k].as_of < new[k].as_of]
+        replaced = Replaced(len(former), sum(key in self.read_batch for key in former))
+        stored = {
+            k: s for k, s in new.items() if k not in self.batch or self.batch[k].as_of <= s.as_of
+        }
+        self.read_batch.difference_update(stored)
+        self.batch.update(stored)
         return replaced
 
     def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
@@ -118,13 +120,16 @@ class MemoryScores:
         if _ids(key) in self.batch:
             self.read_batch.add(_ids(key))
 
-    def get_progress(self) -> bytes | None:
+    def get_progress(self, run: str) -> bytes | None:
         """See the port."""
-        return self._progress
+        return self.progress_of.get(run)
 
-    def put_progress(self, data: bytes) -> None:
+    def put_progress(self, run: str, data: bytes, expected: bytes | None) -> bool:
         """See the port."""
-        self._progress = data
+        if self.progress_of.get(run) != expected:
+            return False
+        self.progress_of[run] = data
+        return True
 
 
 def _ids(key: str) -> tuple[str, str]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import msgspec
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from headrace.batch import End
+from headrace.runs import Step
 from headrace.scores import Rung
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.adapters.lookups import Report
-    from headrace.batch import Progress
+    from headrace.adapters.lookups import Report as Lookups
+    from headrace.batch import Ran
     from headrace.errors import HeadraceError
     from headrace.outcome import Outcome
     from headrace.requests import EntityScore
+    from headrace.runs import Order, Report
     from headrace.scores import ScoreRecord
     from headrace.watch import Finding
 
@@ -99,7 +103,7 @@ def note_look_up(found: EntityScore) -> None:
         _count_by("LookUpFallbacks", "reason", {str(found.reason): 1})
 
 
-def note_lookups(report: Report) -> None:
+def note_lookups(report: Lookups) -> None:
     """Metrics of what requests waited for, and of the circuit."""
     for ms in _spread(report.store_ms):
         metrics.add_metric("StoreMs", MetricUnit.Milliseconds, ms)
@@ -115,14 +119,30 @@ def note_model_not_loaded(error: HeadraceError) -> None:
     logger.error("model not loaded: no score is from real time", extra={"error": str(error)})
 
 
-def note_run(progress: Progress) -> None:
-    """Metrics and one log line for an invocation of the batch path."""
-    metrics.add_metric("BatchScored", MetricUnit.Count, progress.scored)
-    metrics.add_metric("BatchUnreadable", MetricUnit.Count, progress.unreadable)
-    metrics.add_metric("BatchReplaced", MetricUnit.Count, progress.replaced)
-    metrics.add_metric("BatchRead", MetricUnit.Count, progress.read)
-    logger.info("run", extra={"complete": progress.complete, "scored": progress.scored,
-                              "fresh": progress.fresh, "segment": progress.segment})  # fmt: skip
+def note_run(order: Order, ran: Ran) -> None:
+    """Metrics and one log line for an invocation of the batch path.
+
+    Counts are of this invocation, so that those of a run that was resumed or done in parts add up.
+    """
+    done = msgspec.structs.asdict(ran.done)
+    for name, count in done.items():
+        metrics.add_metric(f"Batch{name.title()}", MetricUnit.Count, count)
+    if ran.end is End.COMPLETE and ran.report is not None and ran.report.complete:
+        _note_report(order, ran.report)
+    unfinished = ran.end is End.UNFINISHED and bool(ran.error)
+    level = logger.error if unfinished else logger.info
+    report = None if ran.report is None else msgspec.structs.asdict(ran.report)
+    level("run", extra={"step": order.step, "segment": order.segment, "end": ran.end,
+                        "done": done, "report": report, "error": ran.error})  # fmt: skip
+
+
+def _note_report(order: Order, report: Report) -> None:
+    """What is known of a run at its end only; of a part nothing."""
+    if order.step is Step.PART:
+        return
+    metrics.add_metric("BatchRunSeconds", MetricUnit.Seconds, report.seconds)
+    if report.read_share is not None:
+        metrics.add_metric("BatchReadShare", MetricUnit.Percent, 100 * report.read_share)
 
 
 def _count_by(metric: str, dimension: str, counts: Mapping[str, int]) -> None:

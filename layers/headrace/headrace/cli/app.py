@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from headrace.cli import batch
 from headrace.cli.demo import demo
 from headrace.cli.redrive import redrive
 from headrace.cli.replay import replay
@@ -23,3 +24,4 @@ app = typer.Typer(
 )
 for command in (demo, up, send, scores, redrive, replay, train):
     app.command()(command)
+app.add_typer(batch.app, name="batch")

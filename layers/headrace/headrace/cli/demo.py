@@ -62,7 +62,9 @@ def _tell(teller: Storyteller, aws: LocalAws) -> None:
         teller.go_live(aws, advance)
     err.print("[bold]5[/] Endpoint: score_request behind the REST API, signed requests")
     teller.ask_endpoint(aws)
-    err.print("[bold]6[/] Schedule: score_batch for every customer whose score is not fresh")
+    err.print(
+        "[bold]6[/] Schedule: score_batch for everyone who would go stale before the next run"
+    )
     teller.run_batch(aws)
 
 
@@ -115,7 +117,7 @@ def _lines(story: Story) -> list[tuple[str, str]]:
         (
             "scheduled run",
             f"{batch.get('entities', 0):,} customers: {batch.get('scored', 0):,} batch scores, "
-            f"{batch.get('fresh', 0):,} had a fresh real-time score",
+            f"{batch.get('fresh', 0):,} stay fresh until the next run",
         ),
         ("look-ups by rung", _counts(story.rungs)),
     ]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from headrace import bootstrap
-from headrace.adapters import aws
-from headrace.adapters.cloudformation import stack_environment
+from headrace.cli.place import Stack, place_of
 from headrace.cli.terminal import (
     AsJson,
     Endpoint,
@@ -19,7 +17,6 @@ from headrace.cli.terminal import (
     err,
     errors_told,
     fail,
-    find_project,
     model_dir_of,
     out,
     parse_time,
@@ -27,19 +24,10 @@ from headrace.cli.terminal import (
 )
 from headrace.cli.terminal import progress as progress_bar
 from headrace.events import REASONS
-from headrace.local.deploy import local_client
-from headrace.local.runtime import function_environment
-from headrace.local.session import read_session
-from headrace.local.stack import endpoint_url
-from headrace.local.template import read_stack
 from headrace.ports import FAILED_BATCH, Selection
 from headrace.redrive import CONDITIONS, AsOf
-from headrace.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from headrace.redriven import Redriven
 
 KNOWN = (*REASONS, FAILED_BATCH, *CONDITIONS)
@@ -66,9 +54,7 @@ def redrive(
         int | None,
         typer.Option(min=1, help="Begin no further object after this many records."),
     ] = None,
-    stack: Annotated[
-        str | None, typer.Option(help="Name of a stack on AWS, with your own credentials.")
-    ] = None,
+    stack: Stack = None,
     endpoint: Endpoint = None,
     model_dir: ModelDir = None,
     json: AsJson = False,
@@ -91,16 +77,13 @@ def redrive(
     if unknown:
         msg = f"got {', '.join(unknown)}; expected some of {', '.join(KNOWN)}"
         raise typer.BadParameter(msg, param_hint="--reason")
-    if stack is not None and endpoint is not None:
-        msg = "--stack is on AWS and --endpoint is not: give one of them"
-        raise typer.BadParameter(msg)
     selection = Selection(
         frozenset(reason or ()),
         parse_time(since, "--since") if since else 0,
         parse_time(until, "--until") if until else None,
     )
     with errors_told():
-        settings, client = _place(stack, endpoint)
+        settings, client = place_of(stack, endpoint)
         settings = replace(settings, model_dir=model_dir_of(model_dir))
         redriver = bootstrap.redriver(settings, client)
         run = redriver.plan if dry_run else redriver.redrive
@@ -112,20 +95,6 @@ def redrive(
         _show(found, dry_run=dry_run)
     if found.stopped:
         fail(f"stopped: {found.stopped}; the rest is where it was, run it again")
-
-
-def _place(stack: str | None, endpoint: str | None) -> tuple[Settings, Callable[[str], Any]]:
-    """Names of tables and bucket, and what makes clients for where they are."""
-    if stack is not None:
-        return read_settings(stack_environment(aws.client, stack)), aws.client
-    project = find_project()
-    url = endpoint_url(endpoint) if endpoint else read_session(project).endpoint_url
-    return _template_settings(project), partial(local_client, endpoint=url)
-
-
-def _template_settings(project: Path) -> Settings:
-    functions = read_stack(project / "template.yaml").functions
-    return read_settings(function_environment(functions))
 
 
 def _summary(found: Redriven, *, dry_run: bool) -> dict[str, object]:

@@ -29,6 +29,15 @@ IGNORED_TYPES: Mapping[str, str] = {
     "AWS::S3::BucketPolicy": _NO_IAM,
 }
 
+REFUSED_TYPES: Mapping[str, str] = {
+    "AWS::StepFunctions::StateMachine": (
+        "local mode plays no state machines: leave BatchSegments at 0 and one function does the "
+        "whole run"
+    ),
+}
+
+ALARM_PATTERN = ["CloudWatch Alarm State Change"]
+
 IGNORED_ATTRIBUTES = frozenset(
     {"Type", "Properties", "Condition", "DependsOn", "Metadata"}
     | {"DeletionPolicy", "UpdateReplacePolicy"}
@@ -113,6 +122,14 @@ PLAYED_TYPES: Mapping[str, Coverage] = {
 }
 
 
+def reason_left_out(resource: Mapping[str, Any]) -> str | None:
+    """Why local mode may do without a resource; None where it must play it."""
+    kind, pattern = resource["Type"], resource.get("Properties", {}).get("EventPattern", {})
+    if kind == "AWS::Events::Rule" and pattern.get("detail-type") == ALARM_PATTERN:
+        return f"no alarm rings: {_NO_WATCH}; `headrace batch run` starts what it would start"
+    return IGNORED_TYPES.get(kind)
+
+
 def require_played(logical_id: str, resource: Mapping[str, Any]) -> None:
     """Refuse a resource that local mode neither plays nor knowingly leaves out.
 
@@ -120,8 +137,11 @@ def require_played(logical_id: str, resource: Mapping[str, Any]) -> None:
         NotEmulated: Its type, a property or an attribute is in no table of this module.
     """
     kind = resource["Type"]
-    if kind in IGNORED_TYPES:
+    if reason_left_out(resource):
         return
+    if kind in REFUSED_TYPES:
+        msg = f"resource {logical_id}: type is {kind}; {REFUSED_TYPES[kind]}"
+        raise NotEmulated(msg)
     if kind not in PLAYED_TYPES:
         msg = (
             f"resource {logical_id}: type is {kind}; local mode plays "

@@ -66,7 +66,8 @@ class Resolver:
             "Fn::Join": self._join,
             "Fn::If": self._if,
             "Condition": self.condition,
-            "Fn::Equals": lambda pair: self.resolve(pair[0]) == self.resolve(pair[1]),
+            # As text, as CloudFormation does: a given parameter is text where its default is not.
+            "Fn::Equals": lambda pair: str(self.resolve(pair[0])) == str(self.resolve(pair[1])),
             "Fn::Not": lambda one: not self.resolve(one[0]),
             "Fn::And": lambda some: all(self.resolve(each) for each in some),
             "Fn::Or": lambda some: any(self.resolve(each) for each in some),

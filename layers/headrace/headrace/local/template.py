@@ -17,7 +17,12 @@ from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 from headrace.local import NotEmulated
-from headrace.local.coverage import IGNORED_TYPES, PLAYED_TYPES, require_played, require_value
+from headrace.local.coverage import (
+    PLAYED_TYPES,
+    reason_left_out,
+    require_played,
+    require_value,
+)
 from headrace.local.intrinsics import REGION, Resolver
 from headrace.local.mappings import read_mapping
 from headrace.local.resources import Function, Route, Schedule, Stack, Stream, StreamMapping, Table
@@ -59,7 +64,7 @@ def _take_code_paths(source: dict[str, Any], root: Path) -> dict[str, Path]:
     paths = {}
     for logical_id, resource in source.get("Resources", {}).items():
         properties = resource.get("Properties", {})
-        for name in ("CodeUri", "ContentUri"):
+        for name in ("CodeUri", "ContentUri", "DefinitionUri"):
             if isinstance(properties.get(name), str):
                 paths[logical_id] = (root / properties[name]).resolve()
                 properties[name] = "s3://local/code"
@@ -93,6 +98,9 @@ class _Reader:
             if "Condition" not in resource or resolver.condition(resource["Condition"])
         }
 
+        reasons = {name: reason_left_out(each) for name, each in self._resources.items()}
+        self._left_out = {name: reason for name, reason in reasons.items() if reason}
+
     def read(self) -> Stack:
         for logical_id, resource in self._resources.items():
             require_played(logical_id, resource)
@@ -113,18 +121,14 @@ class _Reader:
             schedules=tuple(self._schedule(i, p) for i, p in self._of("AWS::Events::Rule")),
             stage=stages[0] if stages else "",
             routes=tuple(route for api in apis for route in self._routes(api["Body"])),
-            left_out={
-                logical_id: IGNORED_TYPES[resource["Type"]]
-                for logical_id, resource in self._resources.items()
-                if resource["Type"] in IGNORED_TYPES
-            },
+            left_out=self._left_out,
         )
 
     def _of(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         # What local mode leaves out may refer to what it does not know, so it is not resolved.
         played = PLAYED_TYPES[kind].played
         for logical_id, resource in self._resources.items():
-            if resource["Type"] == kind:
+            if resource["Type"] == kind and logical_id not in self._left_out:
                 properties = resource.get("Properties", {})
                 wanted = {name: properties[name] for name in properties if name in played}
                 yield logical_id, self._resolver.resolve(wanted)

@@ -1,0 +1,239 @@
+"""The state machine itself, run by moto's Step Functions around the real function.
+
+Two things differ from what is deployed and nothing else: ``ItemBatcher``, which moto's parser
+refuses, is replaced by a first state of each child that makes a batch of its one item, and waits
+between retries are one second at most.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from moto.core.config import default_user_config
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
+
+from headrace.errors import BundleError, HeadraceError, StoreUnavailable
+from headrace.local.runtime import FunctionFailed
+from headrace.local.stack import LocalAws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+SEGMENTS = 6
+CUSTOMERS = 40
+NOW = datetime.now(UTC).replace(microsecond=0)
+ROLE = "arn:aws:iam::123456789012:role/batch"
+
+
+class Lambda:
+    """Lambda's Invoke, as much as a task needs: it runs the function of the template.
+
+    Attributes:
+        events: What the function was invoked with, in order.
+        before: Called with each event first; may raise as the function would.
+    """
+
+    def __init__(self, aws: LocalAws) -> None:
+        self._aws = aws
+        self.events: list[dict[str, Any]] = []
+        self.before: Callable[[dict[str, Any]], None] = lambda event: None
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        assert request.path.endswith("/invocations"), request.path
+        with self._one_at_a_time:
+            response = self._invoke(json.loads(request.get_data()))
+        return response(environ, start_response)
+
+    def _invoke(self, event: dict[str, Any]) -> Response:
+        self.events.append(event)
+        try:
+            self.before(event)
+            return Response(json.dumps(self._aws.runtime.invoke("ScoreBatchFunction", event)))
+        except FunctionFailed as error:
+            told = {"errorType": error.error_type, "errorMessage": str(error)}
+            return Response(json.dumps(told), headers={"X-Amz-Function-Error": "Unhandled"})
+
+
+@contextmanager
+def served(application: Any) -> Iterator[int]:
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def aws(root: Path) -> Iterator[LocalAws]:
+    """Local AWS with state of some customers."""
+    with LocalAws.start(root / "template.yaml") as running:
+        running.put(
+            (json.dumps(transaction(number)).encode(), str(number)) for number in range(CUSTOMERS)
+        )
+        assert running.drain().records == CUSTOMERS
+        yield running
+
+
+def transaction(number: int) -> dict[str, Any]:
+    return {
+        "source": "transactions",
+        "transaction_id": number,
+        "event_time": NOW.isoformat(),
+        "customer_id": number,
+        "terminal_id": number % 7,
+        "amount": 10 + number,
+    }
+
+
+@pytest.fixture
+def played(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
+    """Lambda where moto's Step Functions looks for it: at MOTO_PORT on this machine."""
+    function = Lambda(aws)
+    with served(function) as port:
+        monkeypatch.setenv("MOTO_PORT", str(port))
+        monkeypatch.setitem(default_user_config["stepfunctions"], "execute_state_machine", True)
+        yield function
+
+
+def definition(root: Path) -> str:
+    machine = json.loads((root / "infra" / "batch.asl.json").read_text(encoding="utf-8"))
+    parts = machine["States"]["Parts"]
+    assert parts.pop("ItemBatcher") == {"MaxItemsPerBatch": 1}
+    child = parts["ItemProcessor"]
+    wrapped = {"Type": "Pass", "Parameters": {"Items.$": "States.Array($)"}, "Next": "Part"}
+    child["States"] = {"Batch": wrapped, **child["States"]}
+    child["StartAt"] = "Batch"
+    assert parts["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
+    tasks = [*machine["States"].values(), parts["ItemProcessor"]["States"]["Part"]]
+    for retry in (retry for state in tasks for retry in state.get("Retry", ())):
+        retry["MaxDelaySeconds"] = 1
+    text = json.dumps(machine)
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:headrace-local-ScoreBatchFunction"
+    return text.replace("${ScoreBatchFunctionArn}", arn)
+
+
+def execute(aws: LocalAws, root: Path, as_of: datetime, name: str) -> dict[str, Any]:
+    """Run the state machine to its end."""
+    client = aws.client("stepfunctions")
+    machine = client.create_state_machine(name=name, definition=definition(root), roleArn=ROLE)
+    order = {
+        "as_of": as_of.isoformat(),
+        "segments": SEGMENTS,
+        "concurrency": 2,
+        "trigger": "demand",  # so that nobody is passed over
+    }
+    arn = machine["stateMachineArn"]
+    started = client.start_execution(stateMachineArn=arn, name=name, input=json.dumps(order))
+    deadline = time.monotonic() + 60
+    while True:
+        found: dict[str, Any] = client.describe_execution(executionArn=started["executionArn"])
+        if found["status"] != "RUNNING" or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+def told_to_fail(kind: type[HeadraceError]) -> FunctionFailed:
+    """As Lambda tells of what the function raises."""
+    return FunctionFailed("score_batch", kind.__name__, "told to fail")
+
+
+def parts(function: Lambda) -> list[int]:
+    return [event["segment"] for event in function.events if "segment" in event]
+
+
+def test_state_machine_does_every_part_and_returns_the_runs_report(
+    aws: LocalAws, played: Lambda, root: Path
+) -> None:
+    found = execute(aws, root, NOW, "whole")
+    assert found["status"] == "SUCCEEDED", found
+    report = json.loads(found["output"])
+    assert sorted(parts(played)) == list(range(SEGMENTS))
+    assert [event["step"] for event in played.events if "step" in event] == ["open", "close"]
+    assert (report["end"], report["complete"], report["segments_left"]) == ("complete", True, 0)
+    assert (report["entities"], report["scored"]) == (CUSTOMERS, CUSTOMERS)
+
+    played.events.clear()
+    again = execute(aws, root, NOW, "whole-again")
+    assert again["status"] == "SUCCEEDED"
+    assert [event["step"] for event in played.events] == ["open"]
+
+
+def test_part_that_ran_out_of_time_goes_on(aws: LocalAws, played: Lambda, root: Path) -> None:
+    as_of = NOW + timedelta(minutes=1)
+    usual = aws.runtime.monotonic
+    late = [0.0]
+
+    def hasten(event: dict[str, Any]) -> None:
+        """The first invocation of part 2 has no time left when it looks."""
+        first = event.get("segment") == 2 and parts(played).count(2) == 1
+        late[0] = 0.0
+        aws.runtime.monotonic = (lambda: usual() + _step(late)) if first else usual
+
+    played.before = hasten
+    try:
+        found = execute(aws, root, as_of, "late")
+    finally:
+        aws.runtime.monotonic = usual
+    report = json.loads(found["output"])
+    assert found["status"] == "SUCCEEDED"
+    assert parts(played).count(2) == 2
+    assert (report["complete"], report["resumed"]) == (True, 1)
+    assert report["entities"] == CUSTOMERS
+
+
+def _step(late: list[float]) -> float:
+    """Nothing at first, and nearly all of fifteen minutes from then on."""
+    before, late[0] = late[0], 880.0
+    return before
+
+
+def test_part_that_fails_for_good_does_not_keep_the_others_from_being_done(
+    aws: LocalAws, played: Lambda, root: Path
+) -> None:
+    as_of = NOW + timedelta(minutes=2)
+
+    def refuse(event: dict[str, Any]) -> None:
+        if event.get("segment") == 3:
+            raise told_to_fail(BundleError)
+
+    played.before = refuse
+    found = execute(aws, root, as_of, "lacking")
+    assert (found["status"], found["error"]) == ("FAILED", "RunIncomplete")
+    report = json.loads(found["cause"])
+    assert sorted(parts(played)) == list(range(SEGMENTS))  # a bundle is not mended by a retry
+    assert (report["complete"], report["segments_left"]) == (False, 1)
+    assert 0 < report["scored"] < CUSTOMERS
+
+    played.before = lambda event: None
+    played.events.clear()
+    mended = execute(aws, root, as_of, "mended")
+    assert mended["status"] == "SUCCEEDED"
+    assert json.loads(mended["output"])["entities"] == CUSTOMERS
+
+
+def test_function_that_is_throttled_is_invoked_again(
+    aws: LocalAws, played: Lambda, root: Path
+) -> None:
+    def throttle(event: dict[str, Any]) -> None:
+        if parts(played).count(event.get("segment", -1)) == 1 and event["segment"] % 2:
+            raise told_to_fail(StoreUnavailable)
+
+    played.before = throttle
+    found = execute(aws, root, NOW + timedelta(minutes=3), "throttled")
+    assert found["status"] == "SUCCEEDED"
+    assert sorted(parts(played)) == sorted([*range(SEGMENTS), 1, 3, 5])
+    assert json.loads(found["output"])["scored"] == CUSTOMERS
