@@ -156,9 +156,9 @@ class DynamoScores:
     def put_batch(self, scores: Sequence[BatchScore]) -> Replaced:
         """See the port: BatchGetItem of what is replaced, then BatchWriteItem.
 
-        PutItem could do both in one, exactly, and takes five times the time of the client. Between the
-        two a look-up's mark may go uncounted, and a later run's score be replaced by one that is
-        minutes older: neither is worth it.
+        PutItem could do both in one, exactly, and takes the client five times as long. Between
+        the two a look-up's mark may go uncounted, and a later run's score be replaced by one that
+        is minutes older: neither is worth it.
         """
         items = {item["id"]["S"]: item for item in map(batch_item, scores)}
         stored = in_parallel(self._read_marks, _chunks(items, _READ_LIMIT))
