@@ -142,7 +142,10 @@ def units_per_entity(
 ) -> dict[str, float]:
     """Units of the scan, which reads other entities too, and of the puts."""
     own = {key: stored for key, stored in states.items() if key.startswith(f"{entity}#")}
-    sizes = {key: item_bytes(state_item(StateWrite(key, *s, 2**31))) for key, s in states.items()}
+    sizes = {
+        key: item_bytes(state_item(StateWrite(key, s.version, s.data, 2**31)))
+        for key, s in states.items()
+    }
     scores = MemoryScores()
     run(scorer, Shelf(own), scores, as_of)
     puts = [item_bytes(batch_item(score)) for score in scores.batch.values()]

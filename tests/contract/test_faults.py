@@ -15,7 +15,7 @@ from headrace.errors import Misconfigured
 from headrace.local.faults import Crashed, Faults, Injector, inject
 from headrace.local.moto_server import serve_moto
 from headrace.local.producer import put_records
-from headrace.ports import StateWrite
+from headrace.ports import StateWrite, StoredState
 from tests.fakes import NOON
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def test_a_write_that_is_repeated_after_its_commit_loses_against_itself(
             break
     assert key in outcome.lost
     plain = DynamoStates(client("dynamodb", endpoint), table, FixedClock(NOON))
-    assert plain.read([key])[key] == (1, b"mine")
+    assert plain.read([key])[key] == StoredState(1, b"mine")
 
 
 def test_unprocessed_keys_are_asked_for_again(endpoint: str, table: str) -> None:

@@ -294,6 +294,7 @@ def test_stack_on_aws_is_found_by_its_outputs(deployed: Deployed, mended: Path) 
     settings = read_settings(function_environment(deployed.aws.stack.functions))
     outputs = {
         "StateTableName": settings.state_table,
+        "FeatureTableName": settings.feature_table,
         "ScoreTableName": settings.score_table,
         "QuarantineBucketName": settings.quarantine_bucket,
         "StreamName": settings.stream,

@@ -193,6 +193,7 @@ def functions(root: Path, model_dir: Path) -> Iterator[Functions]:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "HEADRACE_STATE_TABLE": STATES,
+            "HEADRACE_FEATURE_TABLE": "rows",
             "HEADRACE_SCORE_TABLE": SCORES,
             "HEADRACE_QUARANTINE_BUCKET": BUCKET,
             "HEADRACE_STREAM": STREAM,

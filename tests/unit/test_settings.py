@@ -12,6 +12,7 @@ from headrace.settings import Settings, read_settings
 
 WHOLE = {
     "HEADRACE_STATE_TABLE": "states",
+    "HEADRACE_FEATURE_TABLE": "rows",
     "HEADRACE_SCORE_TABLE": "scores",
     "HEADRACE_QUARANTINE_BUCKET": "refused",
     "HEADRACE_STREAM": "events",
@@ -26,7 +27,7 @@ def test_settings_are_read_from_the_environment() -> None:
         "OTHER": "x",
     }
     assert read_settings(WHOLE | extra) == Settings(
-        "states", "scores", "refused", "events", Path("/m"), 30, 80
+        "states", "rows", "scores", "refused", "events", Path("/m"), 30, 80
     )
 
 

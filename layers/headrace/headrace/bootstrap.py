@@ -7,14 +7,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from headrace.adapters import aws
+from headrace.adapters.batches import ROUNDS
 from headrace.adapters.clock import SystemClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.kinesis import KinesisStream
 from headrace.adapters.lookups import DeadlineLookups, Stores
 from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
+from headrace.adapters.tables import DynamoStatesWithRows, DynamoTable, TableNames
 from headrace.batch import BatchScorer
 from headrace.circuit import Circuit
 from headrace.errors import BundleError
+from headrace.loading import load_definition
 from headrace.model import load_bundle, load_without_model
 from headrace.redrive import Redriver
 from headrace.requests import RequestScorer
@@ -23,6 +26,8 @@ from headrace.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from headrace.definition import Definition
 
 
 _LEAST_PATIENCE_SECONDS = 0.2  # for a TLS handshake too; the deadline does not depend on it
@@ -39,9 +44,28 @@ def _scorer() -> Scorer:
 
 
 @cache
+def _definition() -> Definition:
+    """What says which tables are looked up; the model need not be loadable for it."""
+    return load_definition(_settings().model_dir / "definition.py")
+
+
+def _states(
+    client: Any, settings: Settings, definition: Definition, rounds: int = ROUNDS
+) -> DynamoStates:
+    """Entity states, with rows of tables where the definition has any."""
+    if not definition.tables:
+        return DynamoStates(client, settings.state_table, SystemClock(), rounds)
+    tables: dict[str, list[str]] = {}
+    for table in definition.tables:
+        tables.setdefault(table.entity.name, []).append(table.name)
+    names = TableNames(settings.state_table, settings.feature_table)
+    return DynamoStatesWithRows(client, names, tables, SystemClock(), rounds)
+
+
+@cache
 def state_store() -> DynamoStates:
     """Entity states."""
-    return DynamoStates(aws.client("dynamodb"), _settings().state_table, SystemClock())
+    return _states(aws.client("dynamodb"), _settings(), _definition())
 
 
 @cache
@@ -65,7 +89,7 @@ def lookups() -> DeadlineLookups:
     settings, clock = _settings(), SystemClock()
     seconds = settings.store_budget_ms / 1_000
     client = aws.impatient_client("dynamodb", max(_LEAST_PATIENCE_SECONDS, 2 * seconds))
-    states = DynamoStates(client, settings.state_table, clock, rounds=1)
+    states = _states(client, settings, _definition(), rounds=1)
     scores = DynamoScores(client, settings.score_table, clock, settings.score_retention_days)
     found = DeadlineLookups(Stores(states, scores), seconds, Circuit(), clock)
     found.warm()
@@ -117,10 +141,10 @@ def redriver(settings: Settings, client: Callable[[str], Any]) -> Redriver:
         settings: Of the deployment.
         client: Makes a client of an AWS service, by its name.
     """
-    clock = SystemClock()
+    clock, scorer = SystemClock(), Scorer(load_bundle(settings.model_dir))
     return Redriver(
-        Scorer(load_bundle(settings.model_dir)),
-        DynamoStates(client("dynamodb"), settings.state_table, clock),
+        scorer,
+        _states(client("dynamodb"), settings, scorer.definition),
         scores_of(settings, client),
         S3KeptRecords(client("s3"), settings.quarantine_bucket),
         clock,
@@ -137,9 +161,14 @@ def scores_of(settings: Settings, client: Callable[[str], Any]) -> DynamoScores:
 def batch_scorer_of(settings: Settings, client: Callable[[str], Any]) -> BatchScorer:
     """Runs the batch path on a deployment's tables, for an operator."""
     clock = SystemClock()
-    states = DynamoStates(client("dynamodb"), settings.state_table, clock)
     scorer = Scorer(load_bundle(settings.model_dir))
+    states = _states(client("dynamodb"), settings, scorer.definition)
     return BatchScorer(scorer, states, scores_of(settings, client), clock)
+
+
+def table_store_of(settings: Settings, client: Callable[[str], Any]) -> DynamoTable:
+    """Where loads of tables go, for an operator."""
+    return DynamoTable(client("dynamodb"), settings.feature_table, SystemClock())
 
 
 def now() -> int:
@@ -149,6 +178,6 @@ def now() -> int:
 
 def forget() -> None:
     """Drop everything built so far; the environment is read again at the next use."""
-    for built in (_settings, _scorer, state_store, score_store, stream_scorer, lookups,
+    for built in (_settings, _scorer, _definition, state_store, score_store, stream_scorer, lookups,
                   request_scorer, batch_scorer):  # fmt: skip
         built.cache_clear()

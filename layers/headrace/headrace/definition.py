@@ -38,6 +38,7 @@ from headrace.policies import (
     TrainingMean,
     TrainingMedian,
 )
+from headrace.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +74,7 @@ __all__ = [
     "Source",
     "Std",
     "Sum",
+    "Table",
     "Text",
     "TimeSinceLast",
     "TrainingMean",
@@ -221,11 +223,12 @@ class Definition:
         sources: Every source on the stream.
         scored: The source whose events are scored; the others only change state.
         views: Windowed features.
+        tables: Batch features.
         request_features: Functions of (event, features so far), named as the feature; None, or
             an arithmetic or type error in one, means absent.
         inputs: The model's inputs in order: features, numeric fields of the scored source, or
             ``<either>_is_missing``, 1 where that was absent and 0 elsewhere.
-        imputation: Feature, input or view name -> policy; a feature's own name goes first.
+        imputation: Feature, input, view or table name -> policy; a feature's own name goes first.
         default_imputation: Policy of all others.
         batch_entity: The entity for which the scheduled run writes batch scores.
         label: What training learns.
@@ -245,6 +248,7 @@ class Definition:
     default_imputation: Policy = field(default_factory=TrainingMedian)
     fresh_for: timedelta = timedelta(days=1)
     batch_valid_for: timedelta = timedelta(days=2)
+    tables: Sequence[Table] = ()
     freshness: Mapping[Entity, timedelta] = field(default_factory=dict)
 
     @property
@@ -258,6 +262,12 @@ class Definition:
         return tuple(name for view in self.scored_views for name in view.features)
 
     @property
+    def stored_features(self) -> tuple[str, ...]:
+        """What is known of a scored event's entities: features of views, then of tables."""
+        tables = (name for table in self.tables for name in table.features)
+        return (*self.view_features, *tables)
+
+    @property
     def request_feature_names(self) -> tuple[str, ...]:
         """Names of the request-time features."""
         return tuple(each.__name__ for each in self.request_features)
@@ -265,7 +275,7 @@ class Definition:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every name that is imputed: features, then fields that are inputs."""
-        features = self.view_features + self.request_feature_names
+        features = self.stored_features + self.request_feature_names
         wanted = (name.removesuffix(INDICATOR) for name in self.inputs)
         return tuple(dict.fromkeys((*features, *wanted)))
 
@@ -275,15 +285,16 @@ class Definition:
         return tuple(name for name in self.inputs if name.endswith(INDICATOR))
 
     def policy(self, column: str) -> Policy:
-        """The imputation policy of a column: its own, else its view's, else the default."""
-        views = [view.name for view in self.views if column in view.features]
+        """The imputation policy of a column: its own, its view's or table's, or the default."""
+        both: list[View | Table] = [*self.views, *self.tables]
+        views = [each.name for each in both if column in each.features]
         named = [name for name in (column, *views) if name in self.imputation]
         return self.imputation[named[0]] if named else self.default_imputation
 
     def feature_for(self, column: str, policy: Policy) -> str | None:
         """The windowed feature that a policy reads for a column; None where no view has it."""
         if isinstance(policy, Feature):
-            return policy.name if policy.name in self.view_features else None
+            return policy.name if policy.name in self.stored_features else None
         if not isinstance(policy, (LastKnown, RunningMean)):
             return None
         wanted = Last(column) if isinstance(policy, LastKnown) else Mean(column)

@@ -12,6 +12,7 @@ import msgspec
 
 from headrace.definition import INDICATOR
 from headrace.imputation import Absent, Cause, Imputed, Imputer, refuses
+from headrace.table_rows import TableReader
 from headrace.view_state import Folded
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class EntityPart(msgspec.Struct):
         seen: Whether a view had any event before.
         newest: Event time of the newest earlier event used, microseconds UTC.
         degraded: Views that have given up exact rows for tiles.
+        looked_up: Values of the entity's tables, with why they are absent where they are.
         cut: Places in ``features`` of views with a window that reaches back too far.
     """
 
@@ -45,6 +47,7 @@ class EntityPart(msgspec.Struct):
     newest: int | None = None
     degraded: list[str] = []
     cut: set[int] = set()
+    looked_up: list[tuple[float | None, Cause]] = []
 
     def add(self, step: Step) -> None:
         """Add what one more view says."""
@@ -88,8 +91,10 @@ class Assembler:
             entity.name: tuple(name for fold in codec.folds[entity.name] for name in fold.features)
             for entity in definition.scored.entities.values()
         }
+        tables = TableReader(definition)
+        self._table_names = {entity: tables.names(entity) for entity in self._names}
         self._functions = [(f.__name__, f) for f in definition.request_features]
-        known = {*definition.view_features, *definition.request_feature_names}
+        known = {*definition.stored_features, *definition.request_feature_names}
         self._fields = [name for name in definition.columns if name not in known]
         self._indicated = {name: name.removesuffix(INDICATOR) for name in definition.indicators}
         self._all_there = dict.fromkeys(definition.indicators, 0.0)
@@ -104,6 +109,8 @@ class Assembler:
             found.update(zip(names, part.features, strict=True))
             if None in part.features:
                 _note_causes(causes, names, part, late=event.late)
+            if part.looked_up:
+                self._add_rows(entity, part, found, causes)
         for name, function in self._functions:
             found[name] = _call(function, event.fields, found)
         for name in self._fields:
@@ -117,11 +124,15 @@ class Assembler:
     def of_entity(self, entity: str, part: EntityPart) -> FeatureRow:
         """The row of one entity without an event; what an event would bring is imputed."""
         found: dict[str, float | None] = dict.fromkeys(
-            [name for names in self._names.values() for name in names]
+            [
+                *(name for names in self._names.values() for name in names),
+                *(name for names in self._table_names.values() for name in names),
+            ]
         )
         causes: dict[str, Cause] = {}
         found.update(zip(self._names[entity], part.features, strict=True))
         _note_causes(causes, self._names[entity], part, late=False)
+        self._add_rows(entity, part, found, causes)
         found.update(dict.fromkeys([name for name, _ in self._functions] + self._fields))
         return self._impute(found, causes, Cause.NO_EVENT)
 
@@ -131,6 +142,17 @@ class Assembler:
         if None in columns.values():
             return [nan if columns[name] is None else columns[name] for name in self.inputs]  # type: ignore[misc]
         return [columns[name] for name in self.inputs]  # type: ignore[misc]  # none is None
+
+    def _add_rows(
+        self,
+        entity: str,
+        part: EntityPart,
+        found: dict[str, float | None],
+        causes: dict[str, Cause],
+    ) -> None:
+        names = self._table_names[entity]
+        for name, (value, cause) in zip(names, part.looked_up, strict=True):
+            found[name], causes[name] = value, cause
 
     def _impute(
         self,

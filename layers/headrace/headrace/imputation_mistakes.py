@@ -18,6 +18,7 @@ _POLICIES = get_args(Policy)
 def imputation_mistakes(definition: Definition) -> Iterator[str]:
     """Every mistake in what the definition says of imputation."""
     views = {view.name: view.features for view in definition.views}
+    views |= {table.name: table.features for table in definition.tables}
     known = {*definition.columns, *views}
     named = {**definition.imputation, "default": definition.default_imputation}
     for name, policy in named.items():

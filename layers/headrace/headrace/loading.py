@@ -117,6 +117,8 @@ def _is_default(part: dataclasses.Field[Any], value: Any) -> bool:
     """Whether an option was left alone: those that a later version adds must not change hashes."""
     if part.default_factory is not dataclasses.MISSING:
         return bool(value == part.default_factory())
+    if isinstance(value, list):  # an empty list says no more than an empty tuple
+        value = tuple(value)
     return part.default is not dataclasses.MISSING and bool(value == part.default)
 
 

@@ -38,6 +38,7 @@ from headrace.definition import (
 from headrace.imputation_mistakes import imputation_mistakes
 from headrace.sizes import MAX_HEAD, MAX_HOP_BYTES, MAX_TILES, hop_bytes_of
 from headrace.source_mistakes import NAME, source_mistakes
+from headrace.table_mistakes import table_mistakes, table_shape_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,6 +54,7 @@ _DEFINITION_TYPES = {
     "views": _LIST,
     "inputs": _LIST,
     "request_features": _LIST,
+    "tables": _LIST,
     "scored": ((Source,), "a Source"),
     "batch_entity": ((Entity,), "an Entity"),
     "label": ((Label,), "Label(source, 'field')"),
@@ -98,6 +100,7 @@ def _shape_mistakes(definition: Definition) -> Iterator[str]:
             if not isinstance(each, Entity):
                 place = f"source {source.name!r}: entities[{name!r}]"
                 yield f"{place} is {each!r}; expected Entity('lower_case_name')"
+    yield from table_shape_mistakes(definition)
     for view in definition.views:
         wrong = list(_wrong_types(f"view {view.name!r}", view, _VIEW_TYPES))
         yield from wrong or _view_shape_mistakes(view)
@@ -128,6 +131,7 @@ def _meaning_mistakes(definition: Definition) -> Iterator[str]:
         ("sources", [source.name for source in definition.sources]),
         ("views", [view.name for view in definition.views]),
         ("features", [*(name for view in definition.views for name in view.features),
+                      *(name for table in definition.tables for name in table.features),
                       *(getattr(f, "__name__", "?") for f in definition.request_features)]),
     ):  # fmt: skip
         for name, times in Counter(names).items():
@@ -138,6 +142,7 @@ def _meaning_mistakes(definition: Definition) -> Iterator[str]:
     for view in definition.views:
         yield from _view_mistakes(view, definition)
     yield from _size_mistakes(definition)
+    yield from table_mistakes(definition)
     yield from _input_mistakes(definition)
     yield from imputation_mistakes(definition)
     yield from _scoring_mistakes(definition)
@@ -219,7 +224,7 @@ def _size_mistakes(definition: Definition) -> Iterator[str]:
 
 def _input_mistakes(definition: Definition) -> Iterator[str]:
     numeric = [n for n, kind in definition.scored.fields.items() if not isinstance(kind, Text)]
-    known = [*definition.view_features, *definition.request_feature_names, *numeric]
+    known = [*definition.stored_features, *definition.request_feature_names, *numeric]
     for name in known:
         if name.endswith(INDICATOR):
             yield f"{name!r}: ends in {INDICATOR}, as inputs do that say what is absent; rename it"

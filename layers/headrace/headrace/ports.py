@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from headrace.errors import Fault
     from headrace.events import Record
     from headrace.scores import BatchScore, Known, LastScore, ScoreRecord
+    from headrace.table_rows import TableRow
 
 
 class StoredState(NamedTuple):
-    """A stored entity item: version (1, 2, ...) and packed state."""
+    """A stored entity item: version (1, 2, ...; 0 without one), packed state, rows of tables."""
 
     version: int
     data: bytes
+    rows: tuple[TableRow, ...] = ()
 
 
 class StateWrite(NamedTuple):
@@ -58,6 +60,7 @@ class ScannedState(NamedTuple):
     key: str
     version: int
     data: bytes
+    rows: tuple[TableRow, ...] = ()
 
 
 class ScanPage(NamedTuple):
@@ -79,7 +82,7 @@ class StateStore(Protocol):
     """Entity states, each with a version."""
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
-        """Read items consistently; keys without an item are left out.
+        """Read items consistently, with rows of tables; keys without either are left out.
 
         Raises:
             StoreUnavailable: The store did not answer within its bounded retries.
@@ -93,6 +96,31 @@ class StateStore(Protocol):
 
         Raises:
             StoreUnavailable: The store did not answer within its bounded retries.
+        """
+
+
+class TableStore(Protocol):
+    """Where loads of a table go."""
+
+    def newest_load(self, table: str) -> int:
+        """When the newest load of a table that is complete was, microseconds UTC; 0 without one.
+
+        Raises:
+            StoreUnavailable: It cannot be read.
+        """
+
+    def note_load(self, table: str, loaded_at: int) -> None:
+        """Note that a load is complete.
+
+        Raises:
+            StoreUnavailable: It cannot be noted.
+        """
+
+    def put_rows(self, rows: Mapping[str, TableRow], expires: int) -> None:
+        """Store rows by entity id, which may go after an instant, microseconds UTC.
+
+        Raises:
+            StoreUnavailable: Not all could be stored; repeating it is harmless.
         """
 
 

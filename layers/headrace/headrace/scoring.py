@@ -19,6 +19,7 @@ from headrace.outcome import Outcome, Work
 from headrace.ports import Quarantined, StateWrite
 from headrace.scores import LastScore, Reason, ScoreRecord, last_of
 from headrace.state import EntityState, StateCodec
+from headrace.table_rows import TableReader
 from headrace.view_state import Folded
 from headrace.watch import Watch
 
@@ -50,6 +51,7 @@ class Scorer:
         self.decoder = EventDecoder(bundle.definition)
         self.codec = StateCodec(bundle.definition)
         self.assembler = Assembler(bundle.definition, self.codec, bundle.imputer)
+        self.tables = TableReader(bundle.definition)
         freshness = self.definition.freshness.items()
         manifest = bundle.manifest
         self.ladder = Ladder(
@@ -85,6 +87,8 @@ class Scorer:
             work.parts[state.entity] = part
             later = state.recent.after(event.digest)
             scored = event.source is self.definition.scored
+            if scored and self.definition.tables:
+                part.looked_up = self.tables.features(state.entity, state.rows, event.arrival)
             if scored:
                 self._step(state, event, part, later)
             else:

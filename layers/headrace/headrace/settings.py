@@ -26,6 +26,7 @@ class Settings:
 
     Attributes:
         state_table: DynamoDB table of entity states (``HEADRACE_STATE_TABLE``).
+        feature_table: DynamoDB table of loaded rows (``HEADRACE_FEATURE_TABLE``).
         score_table: DynamoDB table of scores (``HEADRACE_SCORE_TABLE``).
         quarantine_bucket: S3 bucket of refused records (``HEADRACE_QUARANTINE_BUCKET``).
         stream: Kinesis stream of events (``HEADRACE_STREAM``).
@@ -35,6 +36,7 @@ class Settings:
     """
 
     state_table: str
+    feature_table: str
     score_table: str
     quarantine_bucket: str
     stream: str
@@ -51,6 +53,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """
     names = {
         "state_table": "HEADRACE_STATE_TABLE",
+        "feature_table": "HEADRACE_FEATURE_TABLE",
         "score_table": "HEADRACE_SCORE_TABLE",
         "quarantine_bucket": "HEADRACE_QUARANTINE_BUCKET",
         "stream": "HEADRACE_STREAM",

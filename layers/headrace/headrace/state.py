@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.definition import Definition
+    from headrace.table_rows import TableRow
 
 FORMAT = 1
 _MICROSECONDS_PER_SECOND = 1_000_000
@@ -68,12 +69,20 @@ class EntityState:
         last_id: Id of the scored event with the newest event time; "" without one.
         last_time: Its event time, microseconds UTC.
         recent: What was folded lately, in that order.
+        rows: Of tables; looked up, and not part of what is packed.
     """
 
     __slots__ = ("changed", "entity", "key", "last_id", "last_time", "newest_arrival", "noted",
-                 "packed", "recent", "version", "views")  # fmt: skip
+                 "packed", "recent", "rows", "version", "views")  # fmt: skip
 
-    def __init__(self, key: str, version: int, stored: _PackedEntity | None) -> None:
+    def __init__(
+        self,
+        key: str,
+        version: int,
+        stored: _PackedEntity | None,
+        rows: Sequence[TableRow] = (),
+    ) -> None:
+        self.rows = rows
         self.key, self.version = key, version
         self.entity = key.partition("#")[0]
         self.newest_arrival = stored.newest_arrival if stored else 0
@@ -115,12 +124,16 @@ class StateCodec:
         """State of an entity that has none stored."""
         return EntityState(key, 0, None)
 
-    def decode(self, key: str, version: int, data: bytes) -> EntityState:
-        """Unpack a stored state (its views when they are needed).
+    def decode(
+        self, key: str, version: int, data: bytes, rows: Sequence[TableRow] = ()
+    ) -> EntityState:
+        """Unpack a stored state (its views when they are needed); without one it is empty.
 
         Raises:
             StateError: The bytes are not a state of this format.
         """
+        if not version:
+            return EntityState(key, 0, None, rows)
         try:
             stored = _decode_entity(data)
         except msgspec.DecodeError as error:
@@ -131,7 +144,7 @@ class StateCodec:
                 f"state of {shown_key(key)}: format is {stored.format}; this version reads {FORMAT}"
             )
             raise StateError(msg)
-        return EntityState(key, version, stored)
+        return EntityState(key, version, stored, rows)
 
     def view(self, state: EntityState, fold: ViewFold) -> ViewState:
         """The entity's state in one view.

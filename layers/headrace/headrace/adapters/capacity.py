@@ -69,7 +69,7 @@ class MeteredStates:
         found = self._store.read(wanted)
         for key in wanted:
             stored = found.get(key)
-            size = item_bytes(_item_of(key, stored)) if stored else 0
+            size = item_bytes(_item_of(key, stored)) if stored and stored.version else 0
             self._capacity.state_reads += units(size, READ_UNIT_BYTES)
         self._capacity.reads += len(wanted)
         return found

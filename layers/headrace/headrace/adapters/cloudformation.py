@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _OUTPUTS = {
     "HEADRACE_STATE_TABLE": "StateTableName",
+    "HEADRACE_FEATURE_TABLE": "FeatureTableName",
     "HEADRACE_SCORE_TABLE": "ScoreTableName",
     "HEADRACE_QUARANTINE_BUCKET": "QuarantineBucketName",
     "HEADRACE_STREAM": "StreamName",

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
+from headrace.adapters.batches import READ_LIMIT, ROUNDS, WRITE_LIMIT, BatchReader, put_items
 from headrace.adapters.items import (
     Item,
     batch_item,
@@ -43,10 +44,6 @@ if TYPE_CHECKING:
     from headrace.ports import Clock, Segment, StateWrite, StoredState
 
 _LOST = "ConditionalCheckFailedException"
-_READ_LIMIT = 100
-_WRITE_LIMIT = 25
-_ROUNDS = 6
-_FIRST_WAIT_SECONDS = 0.05
 _US_PER_SECOND = 1_000_000
 
 T = TypeVar("T")
@@ -62,13 +59,13 @@ class DynamoStates:
         rounds: How often keys are asked for that were left unprocessed.
     """
 
-    def __init__(self, client: Any, table: str, clock: Clock, rounds: int = _ROUNDS) -> None:
+    def __init__(self, client: Any, table: str, clock: Clock, rounds: int = ROUNDS) -> None:
         self._client, self._table = client, table
-        self._batch = _BatchReader(client, clock, rounds)
+        self._batch = BatchReader(client, clock, rounds)
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
         """See the port: BatchGetItem, consistent, unprocessed keys asked for again."""
-        chunks = _chunks(keys, _READ_LIMIT)
+        chunks = _chunks(keys, READ_LIMIT)
         items = [item for found in in_parallel(self._read_chunk, chunks) for item in found]
         return {item["entity"]["S"]: stored_state(item) for item in items}
 
@@ -127,13 +124,13 @@ class DynamoScores:
 
     def __init__(self, client: Any, table: str, clock: Clock, retention_days: int) -> None:
         self._client, self._table, self._clock = client, table, clock
-        self._batch = _BatchReader(client, clock)
+        self._batch = BatchReader(client, clock)
         self._retention = retention_days * 86_400
 
     def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port: BatchWriteItem, unprocessed items sent again."""
         items = [self._item(record) for record in records] + [last_item(each) for each in last]
-        in_parallel(self._put_chunk, _chunks(items, _WRITE_LIMIT))
+        in_parallel(self._put_chunk, _chunks(items, WRITE_LIMIT))
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """See the port: PutItem on condition that there is none."""
@@ -161,14 +158,14 @@ class DynamoScores:
         is minutes older: neither is worth it.
         """
         items = {item["id"]["S"]: item for item in map(batch_item, scores)}
-        stored = in_parallel(self._read_marks, _chunks(items, _READ_LIMIT))
+        stored = in_parallel(self._read_marks, _chunks(items, READ_LIMIT))
         found = [mark for marks in stored for mark in marks]
         # A page that is done again meets what it has written itself.
         former = [mark for mark in found if _time(mark) < _time(items[mark["id"]["S"]])]
         for mark in found:
             if _time(mark) > _time(items[mark["id"]["S"]]):
                 del items[mark["id"]["S"]]
-        in_parallel(self._put_chunk, _chunks(items.values(), _WRITE_LIMIT))
+        in_parallel(self._put_chunk, _chunks(items.values(), WRITE_LIMIT))
         return Replaced(len(former), sum("read_at" in mark for mark in former))
 
     def get_known(self, keys: Sequence[str]) -> dict[str, Known]:
@@ -177,7 +174,7 @@ class DynamoScores:
         A last score is followed by the next one anyway, and a batch score by the next run's.
         """
         pairs = [(key, (item_id(LAST_PREFIX + key), item_id(BATCH_PREFIX + key))) for key in keys]
-        chunks = _chunks([each for _, pair in pairs for each in pair], _READ_LIMIT)
+        chunks = _chunks([each for _, pair in pairs for each in pair], READ_LIMIT)
         answers = in_parallel(self._get_chunk, chunks)
         items = {item["id"]["S"]: item for found, _ in answers for item in found}
         unanswered = {key for _, left in answers for key in left}
@@ -226,18 +223,7 @@ class DynamoScores:
         return score_item(record, self._now() + self._retention)
 
     def _put_chunk(self, items: Sequence[Item]) -> None:
-        request = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
-        for attempt in range(_ROUNDS):
-            try:
-                answer = self._client.batch_write_item(RequestItems=request)
-            except AWS_ERRORS as error:
-                raise _unwritable(error) from error
-            request = answer.get("UnprocessedItems", {})
-            if not request:
-                return
-            self._clock.sleep(_FIRST_WAIT_SECONDS * 2**attempt)
-        msg = f"scores cannot be written: {len(request[self._table])} unprocessed"
-        raise StoreUnavailable(msg)
+        put_items(self._client, self._clock, self._table, items, "scores")
 
     def _put_if_absent(self, item: Item) -> bool:
         """Put a score; whether one was there already."""
@@ -291,33 +277,6 @@ class DynamoScores:
             raise _unreadable(error) from error
         item: Item | None = answer.get("Item")
         return item
-
-
-class _BatchReader:
-    """BatchGetItem from one table; unprocessed keys are asked for again, so many rounds at most."""
-
-    def __init__(self, client: Any, clock: Clock, rounds: int = _ROUNDS) -> None:
-        self._client, self._clock, self._rounds = client, clock, rounds
-
-    def get(self, request: Item, what: str) -> list[Item]:
-        """The items of a request for one table; ``what`` they are, for errors."""
-        (table,) = request
-        items: list[Item] = []
-        for attempt in range(1, self._rounds + 1):
-            try:
-                answer = self._client.batch_get_item(RequestItems=request)
-            except AWS_ERRORS as error:
-                msg = f"{what} cannot be read: {error_code(error)}"
-                raise StoreUnavailable(msg) from error
-            items += answer["Responses"].get(table, [])
-            request = answer.get("UnprocessedKeys", {})
-            if not request:
-                return items
-            if attempt < self._rounds:
-                self._clock.sleep(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
-        left = len(request[table]["Keys"])
-        msg = f"{what} cannot be read: {left} keys unprocessed after {self._rounds} attempts"
-        raise StoreUnavailable(msg)
 
 
 def _chunks(values: Iterable[T], size: int) -> list[list[T]]:

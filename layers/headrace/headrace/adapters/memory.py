@@ -19,10 +19,14 @@ from headrace.ports import (
 from headrace.scores import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from headrace.ports import Segment, Selection, StateWrite
     from headrace.scores import BatchScore, LastScore, ScoreRecord
+    from headrace.table_rows import TableRow
+
+
+_NOTHING = StoredState(0, b"")
 
 
 class MemoryStates:
@@ -30,10 +34,17 @@ class MemoryStates:
 
     def __init__(self) -> None:
         self.items: dict[str, StoredState] = {}
+        self.rows: dict[str, list[TableRow]] = {}  # by the entity's key; every load is kept
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
         """See the port."""
-        return {key: self.items[key] for key in keys if key in self.items}
+        if not self.rows:
+            return {key: self.items[key] for key in keys if key in self.items}
+        return {
+            key: self.items.get(key, _NOTHING)._replace(rows=tuple(self.rows.get(key, ())))
+            for key in keys
+            if key in self.items or key in self.rows
+        }
 
     def write(self, writes: Sequence[StateWrite]) -> WriteOutcome:
         """See the port."""
@@ -57,8 +68,30 @@ class MemoryStates:
         start = 0 if cursor is None else bisect_right(keys, cursor)
         page = keys[start : start + segment.limit]
         more = start + segment.limit < len(keys)
-        return ScanPage([ScannedState(key, *self.items[key]) for key in page],
+        found = self.read(page)
+        return ScanPage([ScannedState(key, *found[key]) for key in page],
                         page[-1] if more else None)  # fmt: skip
+
+
+class MemoryTable:
+    """Fulfils ``ports.TableStore``: its rows are those of states in memory."""
+
+    def __init__(self, states: MemoryStates, entity: str) -> None:
+        self._states, self._entity = states, entity
+        self._loads: dict[str, int] = {}
+
+    def newest_load(self, table: str) -> int:
+        """See the port."""
+        return self._loads.get(table, 0)
+
+    def note_load(self, table: str, loaded_at: int) -> None:
+        """See the port."""
+        self._loads[table] = loaded_at
+
+    def put_rows(self, rows: Mapping[str, TableRow], expires: int) -> None:
+        """See the port."""
+        for entity_id, row in rows.items():
+            self._states.rows.setdefault(f"{self._entity}#{entity_id}", []).append(row)
 
 
 class MemoryScores:

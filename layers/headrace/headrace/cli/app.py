@@ -6,6 +6,7 @@ import typer
 
 from headrace.cli import batch
 from headrace.cli.demo import demo
+from headrace.cli.load_batch import load_batch
 from headrace.cli.redrive import redrive
 from headrace.cli.replay import replay
 from headrace.cli.scores import scores
@@ -22,6 +23,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, up, send, scores, redrive, replay, train):
+for command in (demo, up, send, scores, load_batch, redrive, replay, train):
     app.command()(command)
 app.add_typer(batch.app, name="batch")

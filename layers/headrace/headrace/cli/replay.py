@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.cli.load_batch import rows_of
 from headrace.cli.replay_report import Report, lost_events
 from headrace.cli.terminal import (
     AsJson,
@@ -98,6 +99,10 @@ def replay(
     holes_hour: Annotated[
         str | None, typer.Option(help="When the hour begins in which amounts come in cents.")
     ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="`NAME=FILE`: rows of a table, each seen from its `loaded_at` on."),
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also score clean, and with zeros in the holes.")
     ] = False,
@@ -125,8 +130,11 @@ def replay(
         trial = Trial(untidy, Faults.parse(faults), seed, resume, batch_size)
         hour = parse_time(holes_hour, "--holes-hour") if holes_hour else 0
         pierced = Holes.parse(holes, hour, seed)
-        how = Conditions(untidy, batch_size or CHUNK, pierced, capacity)
-        _check_via(via, path, of_memory=bool(holes) or compare, of_stream=bool(faults) or resume)
+        rows = rows_of(scorer.definition, table or [])
+        how = Conditions(untidy, batch_size or CHUNK, pierced, rows, capacity)
+        _check_via(
+            via, path, of_memory=bool(holes or table) or compare, of_stream=bool(faults) or resume
+        )
         if capacity and via is Via.KINESIS:
             fail("--capacity needs --via memory; batches cost the same on both")
         window = _window(seed_before, until)
@@ -181,7 +189,7 @@ def _check_via(via: Via, path: Path, *, of_memory: bool, of_stream: bool) -> Non
     if via is Via.KINESIS and (path.name != "definition.py" or not _has_bundle(path)):
         fail("--via kinesis needs a file named definition.py with a bundle beside it")
     if via is Via.KINESIS and of_memory:
-        fail("--holes and --compare need --via memory; scores are the same on both")
+        fail("--holes, --table and --compare need --via memory; scores are the same on both")
 
 
 def _check_files(out_file: Path, state_out: Path | None, read: Iterable[Path | None]) -> None:

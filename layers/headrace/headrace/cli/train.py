@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from headrace.cli.load_batch import rows_of
 from headrace.cli.terminal import AsJson, ModelDir, err, errors_told, model_dir_of, out, print_json
 from headrace.cli.terminal import progress as progress_bar
 from headrace.loading import load_definition
@@ -42,6 +43,10 @@ def train(
     holes: Annotated[
         str, typer.Option(help="What events lack, as shares, as of `headrace replay`.")
     ] = "",
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="`NAME=FILE`: rows of a table, each seen from its `loaded_at` on."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Fit the model on replayed features and write the bundle.
@@ -56,7 +61,7 @@ def train(
         estimator = load_estimator(folder / "estimator.py")
         event_feed, label_feed = _feeds(definition, events, labels)
         with progress_bar("Replaying", len(event_feed.frame) + len(label_feed.frame)) as advance:
-            how = Conditions(holes=Holes.parse(holes))
+            how = Conditions(holes=Holes.parse(holes), rows=rows_of(definition, table or []))
             rows = training_rows(definition, event_feed, label_feed, advance, how)
         split = split_by_time(rows, definition, test_days)
         err.print(f"Fitting on {split.start:%Y-%m-%d} to {split.end:%Y-%m-%d}")

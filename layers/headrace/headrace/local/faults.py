@@ -164,29 +164,30 @@ class Injector:
     def _hold_items(
         self, params: dict[str, Any], context: dict[str, Any], **_: Any
     ) -> dict[str, Any] | None:
-        if len(params["RequestItems"]) != 1:
-            return None  # Headrace asks for one table at a time
-        table, asked = next(iter(params["RequestItems"].items()))
-        parts = asked["Keys"] if isinstance(asked, dict) else asked
-        held = self._places("unprocessed", len(parts))
-        if not held:
-            return None
-        context["held"] = (table, _with(asked, [parts[at] for at in held]))
-        return {**params, "RequestItems": {table: _with(asked, _others(parts, held))}}
+        held, asked = {}, dict(params["RequestItems"])
+        for table, of_table in params["RequestItems"].items():
+            parts = of_table["Keys"] if isinstance(of_table, dict) else of_table
+            places = self._places("unprocessed", len(parts))
+            if places:
+                held[table] = _with(of_table, [parts[at] for at in places])
+                asked[table] = _with(of_table, _others(parts, places))
+        context["held"] = held
+        return {**params, "RequestItems": asked} if held else None
 
     def _tell_items(
         self, parsed: dict[str, Any], model: Any, context: dict[str, Any], **_: Any
     ) -> None:
-        table, held = context.pop("held", ("", None))
-        if held is None or "Error" in parsed:
+        held = context.pop("held", {})
+        if not held or "Error" in parsed:
             return
         left = parsed.setdefault(_UNDONE[model.name], {})
-        if table not in left:
-            left[table] = held
-        elif isinstance(held, dict):
-            left[table]["Keys"] += held["Keys"]
-        else:
-            left[table] += held
+        for table, parts in held.items():
+            if table not in left:
+                left[table] = parts
+            elif isinstance(parts, dict):
+                left[table]["Keys"] += parts["Keys"]
+            else:
+                left[table] += parts
 
 
 def _others(parts: list[Any], held: list[int]) -> list[Any]:

@@ -170,8 +170,8 @@ def _states(scorer: Scorer) -> MemoryStates:
         cursor: str | None = None
         while True:
             page = store.scan(entity, Segment(0, 1), cursor)
-            for key, version, data in page.items:
-                states.items[key] = StoredState(version, data)
+            for item in page.items:
+                states.items[item.key] = StoredState(item.version, item.data)
             cursor = page.cursor
             if cursor is None:
                 break

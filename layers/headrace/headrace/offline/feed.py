@@ -68,12 +68,13 @@ def feed_of(frame: pl.DataFrame, source: Source, name: str = "frame") -> Feed:
     if frame.get_column(arrival).null_count():
         msg = f"{name}: column {arrival!r} has empty values; expected an arrival time for each row"
         raise Misconfigured(msg)
-    times = [_utc(frame, column) for column in dict.fromkeys((source.time, arrival))]
+    times = [utc(frame, column) for column in dict.fromkeys((source.time, arrival))]
     chosen = list(dict.fromkeys([*columns, arrival]))  # in this order in every process
     return Feed(source, frame.with_columns(times).select(chosen), arrival)
 
 
-def _utc(frame: pl.DataFrame, column: str) -> pl.Expr:
+def utc(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """A column of timestamps in UTC; those without a zone are UTC already."""
     kind = frame.schema[column]
     if not isinstance(kind, pl.Datetime):
         msg = f"column {column!r} is {kind}; expected timestamps"

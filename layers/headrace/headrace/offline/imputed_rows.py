@@ -63,7 +63,7 @@ def imputed_rows(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -
         Every column and indicator as float, NaN where the model sees NaN.
     """
     keys = {BY + name: name for name in grouping_fields(definition) if BY + name in rows.columns}
-    needed = rows.select(*definition.view_features, *keys)
+    needed = rows.select(*definition.stored_features, *keys)
     filled = []
     for name in definition.columns:
         is_absent = rows[name].is_null()

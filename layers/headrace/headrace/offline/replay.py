@@ -27,12 +27,13 @@ from headrace.outcome import Outcome
 from headrace.scoring import Scorer, StreamScorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from headrace.definition import Definition
     from headrace.offline.feed import Feed
     from headrace.ports import Quarantined
     from headrace.scores import LastScore, ScoreRecord
+    from headrace.table_rows import TableRow
     from headrace.watch import Finding
 
 CHUNK = 20_000
@@ -165,6 +166,7 @@ class Conditions:
         disorder: How untidy it is.
         batch_size: Records in a call of the stream scorer.
         holes: What is missing or wrong in the events.
+        rows: Entity key -> rows of tables, each seen from when it was loaded.
         metered: Whether ``capacity`` counts what it would cost on DynamoDB.
         capacity: The count.
     """
@@ -172,6 +174,7 @@ class Conditions:
     disorder: Disorder = field(default_factory=Disorder)
     batch_size: int = CHUNK
     holes: Holes = field(default_factory=Holes)
+    rows: Mapping[str, list[TableRow]] = field(default_factory=dict)
     metered: bool = False
     capacity: Capacity = field(default_factory=Capacity)
 
@@ -197,6 +200,7 @@ def replay(
     """
     how = conditions or Conditions()
     states, quarantine = MemoryStates(), MemoryQuarantine()
+    states.rows.update(how.rows)
     columns, clock = ScoreColumns(scorer.definition), FixedClock()
     stores = MeteredStates(states, how.capacity), MeteredScores(columns, how.capacity)
     plain = StreamScorer(scorer, states, columns, quarantine, clock)

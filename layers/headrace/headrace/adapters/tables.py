@@ -1,0 +1,190 @@
+"""Rows of tables in DynamoDB: looked up together with states, and loaded.
+
+Items of ``row``, ``loaded_at``, ``values`` (packed), ``expires``; only the newest load is kept.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
+from headrace.adapters.batches import READ_LIMIT, ROUNDS, WRITE_LIMIT, put_items
+from headrace.adapters.dynamodb import DynamoStates
+from headrace.adapters.items import Item, stored_state
+from headrace.errors import StoreUnavailable
+from headrace.ports import ScanPage, StoredState
+from headrace.table_rows import TableRow, row_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from headrace.ports import Clock, ScannedState, Segment
+
+_US_PER_SECOND = 1_000_000
+_LOAD = "load#"
+_decode = msgspec.msgpack.Decoder(list[float | None]).decode
+
+
+class TableNames(NamedTuple):
+    """Names of DynamoDB tables: of states, and of the rows of tables."""
+
+    states: str
+    rows: str
+
+
+class DynamoStatesWithRows(DynamoStates):
+    """States together with the rows of their entities' tables, in the same BatchGetItem.
+
+    Args:
+        client: Of DynamoDB.
+        names: Of both DynamoDB tables.
+        tables: Entity -> names of its tables.
+        clock: To wait with.
+        rounds: How often keys are asked for that were left unprocessed.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        names: TableNames,
+        tables: Mapping[str, Sequence[str]],
+        clock: Clock,
+        rounds: int = ROUNDS,
+    ) -> None:
+        super().__init__(client, names.states, clock, rounds)
+        self._names, self._tables = names, tables
+
+    def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
+        """See the port; an entity's state and its rows are asked for in one request."""
+        groups = list(self._groups(list(keys)))
+        answers = in_parallel(self._read_group, groups)
+        found: dict[str, StoredState] = {}
+        for group, items in zip(groups, answers, strict=True):
+            states = {each["entity"]["S"]: each for each in items if "entity" in each}
+            rows = {each["row"]["S"]: each for each in items if "row" in each}
+            for key in group:
+                stored = _stored(states.get(key), self._rows_of(key, rows))
+                if stored is not None:
+                    found[key] = stored
+        return found
+
+    def scan(self, entity: str, segment: Segment, cursor: str | None) -> ScanPage:
+        """See the port; the rows of a page are looked up after it."""
+        page = super().scan(entity, segment, cursor)
+        if not self._tables.get(entity):
+            return page
+        rows = self._read_rows([item.key for item in page.items])
+        return ScanPage([self._with_rows(item, rows) for item in page.items], page.cursor)
+
+    def _with_rows(self, item: ScannedState, rows: Mapping[str, Item]) -> ScannedState:
+        return item._replace(rows=self._rows_of(item.key, rows))
+
+    def _groups(self, keys: Sequence[str]) -> Iterator[list[str]]:
+        """Keys that fit one request together with their rows."""
+        group: list[str] = []
+        size = 0
+        for key in keys:
+            more = 1 + len(self._row_keys(key))
+            if size + more > READ_LIMIT:
+                yield group
+                group, size = [], 0
+            group.append(key)
+            size += more
+        if group:
+            yield group
+
+    def _row_keys(self, key: str) -> list[str]:
+        entity, _, entity_id = key.partition("#")
+        return [row_key(table, entity_id) for table in self._tables.get(entity, ())]
+
+    def _read_group(self, keys: list[str]) -> list[Item]:
+        request: Item = {
+            self._names.states: {
+                "Keys": [{"entity": {"S": key}} for key in keys],
+                "ConsistentRead": True,
+            }
+        }
+        rows = [row for key in keys for row in self._row_keys(key)]
+        if rows:
+            request[self._names.rows] = {"Keys": [{"row": {"S": row}} for row in rows]}
+        return self._batch.get(request, "states")
+
+    def _read_rows(self, keys: Sequence[str]) -> dict[str, Item]:
+        wanted = iter([row for key in keys for row in self._row_keys(key)])
+        chunks = list(iter(lambda: list(islice(wanted, READ_LIMIT)), []))
+        answers = in_parallel(self._read_chunk_of_rows, chunks)
+        return {item["row"]["S"]: item for items in answers for item in items}
+
+    def _read_chunk_of_rows(self, rows: list[str]) -> list[Item]:
+        request = {self._names.rows: {"Keys": [{"row": {"S": row}} for row in rows]}}
+        return self._batch.get(request, "rows of tables")
+
+    def _rows_of(self, key: str, rows: Mapping[str, Item]) -> tuple[TableRow, ...]:
+        found = ((row, rows.get(row)) for row in self._row_keys(key))
+        return tuple(_row(row.partition("#")[0], item) for row, item in found if item is not None)
+
+
+class DynamoTable:
+    """Where loads of tables go; fulfils ``ports.TableStore``."""
+
+    def __init__(self, client: Any, rows_table: str, clock: Clock) -> None:
+        self._client, self._table, self._clock = client, rows_table, clock
+
+    def newest_load(self, table: str) -> int:
+        """See the port."""
+        try:
+            answer = self._client.get_item(
+                TableName=self._table, Key=_key(_LOAD + table), ConsistentRead=True
+            )
+        except AWS_ERRORS as error:
+            msg = f"loads cannot be read: {error_code(error)}"
+            raise StoreUnavailable(msg) from error
+        return int(answer["Item"]["loaded_at"]["N"]) if "Item" in answer else 0
+
+    def note_load(self, table: str, loaded_at: int) -> None:
+        """See the port."""
+        item = {**_key(_LOAD + table), "loaded_at": {"N": str(loaded_at)}}
+        try:
+            self._client.put_item(TableName=self._table, Item=item)
+        except AWS_ERRORS as error:
+            msg = f"load cannot be noted: {error_code(error)}"
+            raise StoreUnavailable(msg) from error
+
+    def put_rows(self, rows: Mapping[str, TableRow], expires: int) -> None:
+        """See the port: BatchWriteItem, unprocessed items sent again."""
+        items = [
+            {
+                **_key(row_key(row.table, entity_id)),
+                "loaded_at": {"N": str(row.loaded_at)},
+                "values": {"B": msgspec.msgpack.encode(row.values)},
+                "expires": {"N": str(expires // _US_PER_SECOND)},
+            }
+            for entity_id, row in rows.items()
+        ]
+        remaining = iter(items)
+        chunks = list(iter(lambda: list(islice(remaining, WRITE_LIMIT)), []))
+        in_parallel(self._put_chunk, chunks)
+
+    def _put_chunk(self, items: list[Item]) -> None:
+        put_items(self._client, self._clock, self._table, items, "rows")
+
+
+def _key(row: str) -> Item:
+    return {"row": {"S": row}}
+
+
+def _row(table: str, item: Item) -> TableRow:
+    """A stored row; one that cannot be read has no values, and is told from one that is absent."""
+    try:
+        return TableRow(table, int(item["loaded_at"]["N"]), _decode(item["values"]["B"]), True)
+    except (KeyError, ValueError, msgspec.DecodeError):
+        return TableRow(table, 2**62, [], True)
+
+
+def _stored(item: Item | None, rows: tuple[TableRow, ...]) -> StoredState | None:
+    if item is None:
+        return StoredState(0, b"", rows) if rows else None
+    return stored_state(item)._replace(rows=rows)
