@@ -6,14 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
 
 from headrace.adapters.memory import MemoryStream
 from headrace.batch import BatchScorer
 from headrace.definition import Constant, Definition, Entity, Flag, Number, Table, Text, days, hours
 from headrace.errors import DefinitionError
+from headrace.events import us_to_time
 from headrace.imputation import Cause
 from headrace.loading import definition_hash
+from headrace.offline.feed import feed_of
+from headrace.offline.replay import Conditions
+from headrace.offline.train import training_rows
 from headrace.requests import RequestScorer
 from headrace.runs import Order, Start, Step, Trigger
 from headrace.scores import BatchScore, ScoreRecord
@@ -27,9 +32,11 @@ from tests.fakes import (
     DirectLookups,
     Lab,
     card,
+    disputes,
     encoded,
     make_definition,
     payment,
+    payments,
     record,
     shop,
 )
@@ -179,3 +186,31 @@ def test_mistake_in_a_table_is_found_with_its_place(tables: list[Any], fragment:
     with pytest.raises(DefinitionError) as refused:
         with_tables(*tables)
     assert fragment in str(refused.value)
+
+
+def test_replay_is_point_in_time_in_its_tables_too() -> None:
+    """A load that came after an event is planted; no event before it sees it."""
+    events = pl.DataFrame(
+        [
+            {
+                "payment_id": number,
+                "paid_at": us_to_time(NOON + number * HOUR),
+                "card_id": 1,
+                "shop_id": 1,
+                "items": 1.0,
+            }
+            for number in range(6)
+        ]
+    )
+    loads = [
+        TableRow("profile", NOON + HOUR, [1.0, 0.0]),
+        TableRow("profile", NOON + 3 * HOUR + 1, [2.0, 0.0]),
+    ]
+    definition = with_tables(profile, inputs=["items", "profile_limit"], imputation={})
+    rows = training_rows(
+        definition,
+        feed_of(events, payments),
+        feed_of(events.with_columns(disputed_at="paid_at", is_fraud=True), disputes),
+        conditions=Conditions(rows={"card#1": loads}),
+    )
+    assert rows["profile_limit"].to_list() == [None, 1.0, 1.0, 1.0, 2.0, 2.0]

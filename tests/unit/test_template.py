@@ -98,6 +98,7 @@ def test_functions_may_do_what_they_call_and_no_more() -> None:
     }
     assert may == {
         "ScoreStreamFunction": [
+            "dynamodb:BatchGetItem FeatureTable",
             "dynamodb:BatchGetItem ScoreTable",
             "dynamodb:BatchGetItem StateTable",
             "dynamodb:BatchWriteItem ScoreTable",
@@ -105,6 +106,7 @@ def test_functions_may_do_what_they_call_and_no_more() -> None:
             "dynamodb:PutItem StateTable",
         ],
         "ScoreRequestFunction": [
+            "dynamodb:BatchGetItem FeatureTable",
             "dynamodb:BatchGetItem ScoreTable",
             "dynamodb:BatchGetItem StateTable",
             "dynamodb:GetItem ScoreTable",
@@ -112,6 +114,7 @@ def test_functions_may_do_what_they_call_and_no_more() -> None:
             "kinesis:PutRecord EventStream",
         ],
         "ScoreBatchFunction": [
+            "dynamodb:BatchGetItem FeatureTable",
             "dynamodb:BatchGetItem ScoreTable",
             "dynamodb:BatchWriteItem ScoreTable",
             "dynamodb:GetItem ScoreTable",
@@ -319,6 +322,7 @@ def test_local_mode_reads_tables_stream_and_schedule() -> None:
     keys = {table.name: dict(table.key_roles) for table in stack.tables}
     assert keys == {
         "headrace-local-StateTable": {"entity": "HASH"},
+        "headrace-local-FeatureTable": {"row": "HASH"},
         "headrace-local-ScoreTable": {"id": "HASH"},
     }
     assert {table.ttl_attribute for table in stack.tables} == {"expires"}

@@ -26,7 +26,7 @@ from headrace.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from headrace.model import Bundle
+    from headrace.model import Bundle, Manifest
     from headrace.ports import Clock, EventScores, Quarantine, StateStore
 
 MAX_ATTEMPTS = 8
@@ -53,11 +53,7 @@ class Scorer:
         self.assembler = Assembler(bundle.definition, self.codec, bundle.imputer)
         self.tables = TableReader(bundle.definition)
         freshness = self.definition.freshness.items()
-        manifest = bundle.manifest
-        self.ladder = Ladder(
-            microseconds(self.definition.fresh_for),
-            Prior(manifest.prior, manifest.model_version, manifest.definition_hash),
-        )
+        self.ladder = Ladder(microseconds(self.definition.fresh_for), _prior(bundle.manifest))
         self.freshness = {entity.name: age.total_seconds() for entity, age in freshness}
         read = {(v.source.name, v.entity.name) for v in self.definition.views}
         scored = self.definition.scored
@@ -128,10 +124,7 @@ class Scorer:
             state.note_scored(event.id, event.time)
 
     def score_works(self, works: Sequence[Work]) -> None:
-        """Assemble the rows of folded works of the scored source and score them in one call.
-
-        What lacks a required value has no score: the ladder answers.
-        """
+        """Assemble the rows of folded works and score those that lack nothing, in one call."""
         whole = []
         for work in works:
             work.row = self.assembler.of_event(work.event, work.parts)
@@ -162,7 +155,7 @@ class StreamScorer:
         self._scorer, self._clock = scorer, clock
         self._watch = Watch(scorer.bundle.reference)
         self._states, self._scores, self._quarantine = states, scores, quarantine
-        self._jitter = Random()
+        self._jitter, self._source = Random(), scorer.definition.scored
         self._entity = scorer.definition.batch_entity.name
         self._fresh_for = microseconds(scorer.definition.fresh_for)
 
@@ -222,8 +215,7 @@ class StreamScorer:
                     outcome.fail_at(number, record.sequence, str(unavailable))
                     break
                 outcome.quarantined[error.faults[0].reason] += 1
-        scored = self._scorer.definition.scored
-        seen = [work.event for work in works if work.event.source is scored]
+        seen = [work.event for work in works if work.event.source is self._source]
         outcome.findings += self._watch.note(seen)
         return works
 
@@ -252,7 +244,7 @@ class StreamScorer:
             by_key: Key -> works that touch it, in their order.
             states: What was read.
             outcome: Counts conflicts.
-            failed: Key -> why, for entities that cannot be read or written; more are added.
+            failed: Key -> why, for entities that cannot be read; those not written are added.
         """
         for attempt in range(MAX_ATTEMPTS):
             states = self._folded(by_key, states, failed)
@@ -298,8 +290,8 @@ class StreamScorer:
         failed: Collection[str],
     ) -> None:
         """Score again the works of these states, except where an entity of theirs has failed."""
-        scored = self._scorer.definition.scored
-        touched = {id(w): w for key in states for w in by_key[key] if w.event.source is scored}
+        source = self._source
+        touched = {id(w): w for key in states for w in by_key[key] if w.event.source is source}
         undone = {id(work) for key in failed for work in by_key[key]}
         self._scorer.score_works([w for number, w in touched.items() if number not in undone])
 
@@ -310,7 +302,7 @@ class StreamScorer:
                 yield StateWrite(key, state.version, codec.encode(state), codec.expires(state))
 
     def _write_scores(self, works: Sequence[Work], outcome: Outcome) -> None:
-        scored = [w for w in works if w.event.source is self._scorer.definition.scored]
+        scored = [w for w in works if w.event.source is self._source]
         now = self._clock.now()
         stamp = us_to_text(now)
         new: list[ScoreRecord] = []
@@ -343,6 +335,10 @@ class StreamScorer:
         known = self._scores.get_known([work.keys[self._entity] for work in works])
         ladder = self._scorer.ladder
         return {work: ladder.choose(known.get(work.keys[self._entity]), now) for work in works}
+
+
+def _prior(manifest: Manifest) -> Prior:
+    return Prior(manifest.prior, manifest.model_version, manifest.definition_hash)
 
 
 def _group(works: Iterable[Work]) -> dict[str, list[Work]]:

@@ -1,0 +1,154 @@
+"""Stage 2 on local AWS: a table is loaded by the command, and the functions see its rows."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+from sklearn.linear_model import LogisticRegression
+from typer.testing import CliRunner
+
+from headrace import bootstrap
+from headrace.cli import app
+from headrace.imputation import Cause, Statistic
+from headrace.loading import load_definition
+from headrace.local.session import Session, write_session
+from headrace.local.stack import LocalAws
+from headrace.offline.train import Split, Trained, write_bundle
+from headrace.policies import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from headrace.scores import ScoreRecord
+
+pytestmark = pytest.mark.slow
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+TABLE = """
+    tables=[
+        Table(name="profile", entity=customer, fields={"limit": Number(at_least=0)}),
+    ],
+    batch_entity=customer,
+"""
+
+
+@pytest.fixture(scope="module")
+def model_dir(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference definition with a table, and a small model of its own."""
+    folder = tmp_path_factory.mktemp("model")
+    text = (root / "layers" / "model" / "definition.py").read_text(encoding="utf-8")
+    for old, new in (
+        ("    batch_entity=customer,\n", TABLE),
+        ("    Source,\n", "    Source,\n    Table,\n"),
+        ('        "amount",\n', '        "amount",\n        "profile_limit",\n'),
+    ):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "definition.py").write_text(text, encoding="utf-8")
+    definition = load_definition(folder / "definition.py")
+    rows = [[float(n % 7)] * len(definition.inputs) for n in range(20)]
+    estimator = LogisticRegression().fit(rows, [int(row[0] > 3) for row in rows])
+    statistics = {
+        name: [Statistic(3.0) for _ in steps(definition.policy(name))]
+        for name in definition.columns
+    }
+    split = Split(NOW, NOW, NOW, NOW)
+    write_bundle(folder, definition, Trained(estimator, statistics, rows, split, 0.1, {}))
+    return folder
+
+
+@pytest.fixture
+def aws(
+    root: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalAws]:
+    project = tmp_path / "project"
+    project.mkdir()
+    shutil.copy(root / "template.yaml", project)
+    for name in ("functions", "layers", "infra"):
+        (project / name).symlink_to(root / name)
+    monkeypatch.chdir(project)
+    template, logs = project / "template.yaml", io.StringIO()
+    with LocalAws.start(template, model_dir=model_dir, logs=logs) as running:
+        write_session(project, Session("", running.endpoint_url, running.stack.streams[0].name))
+        yield running
+
+
+def transaction(number: int, customer: int) -> dict[str, Any]:
+    return {
+        "source": "transactions",
+        "transaction_id": number,
+        "event_time": NOW.isoformat(),
+        "customer_id": customer,
+        "terminal_id": 1,
+        "amount": 10.0,
+    }
+
+
+def scored(aws: LocalAws, number: int, customer: int) -> ScoreRecord:
+    aws.put([(json.dumps(transaction(number, customer)).encode(), str(customer))])
+    assert aws.drain().records == 1
+    found = bootstrap.score_store().get(str(number))
+    assert found is not None
+    return found
+
+
+def load(model_dir: Path, folder: Path, *options: str, **columns: list[Any]) -> Any:
+    path = folder / "profile.parquet"
+    pl.DataFrame(columns).write_parquet(path)
+    command = ["load-batch", str(path), "--model-dir", str(model_dir), "--json", *options]
+    return CliRunner().invoke(app, command)
+
+
+def test_rows_are_seen_by_stream_endpoint_and_batch_run_once_they_are_loaded(
+    aws: LocalAws, model_dir: Path, tmp_path: Path
+) -> None:
+    before = scored(aws, 1, 7)
+    assert before.imputed["profile_limit"].cause is Cause.NEVER_SEEN
+
+    result = load(model_dir, tmp_path, customer_id=[7, 8], limit=[500.0, None])
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["table"], told["rows"], told["written"]) == ("profile", 2, True)
+
+    assert scored(aws, 2, 7).features["profile_limit"] == 500.0
+    assert scored(aws, 3, 8).imputed["profile_limit"].cause is Cause.NOT_IN_TABLE
+    reply = aws.api.request("POST", "/scores", transaction(4, 7))
+    assert (reply.status, reply.json()["rung"]) == (200, "real_time")
+    assert reply.json()["features"]["profile_limit"] == 500.0
+    aws.run_schedule(datetime.now(UTC))
+    (run,) = bootstrap.score_store().get_known(["customer#7"]).values()
+    assert run.batch is not None
+    assert run.batch.features["profile_limit"] == 500.0
+
+
+def test_row_that_was_loaded_too_long_ago_has_expired(
+    aws: LocalAws, model_dir: Path, tmp_path: Path
+) -> None:
+    old = "2024-05-01T00:00:00Z"
+    assert (
+        load(model_dir, tmp_path, "--loaded-at", old, customer_id=[7], limit=[1.0]).exit_code == 0
+    )
+    assert scored(aws, 1, 7).imputed["profile_limit"].cause is Cause.EXPIRED
+
+
+def test_load_that_cannot_be_is_refused_and_a_dry_run_writes_nothing(
+    aws: LocalAws, model_dir: Path, tmp_path: Path
+) -> None:
+    bad = load(model_dir, tmp_path, customer_id=[7], limit=[-1.0])
+    assert bad.exit_code == 1
+    assert "row 0: limit is -1.0; expected a number from 0" in " ".join(bad.stderr.split())
+    dry = load(model_dir, tmp_path, "--dry-run", customer_id=[7], limit=[1.0])
+    assert json.loads(dry.stdout)["written"] is False
+    assert scored(aws, 1, 7).imputed["profile_limit"].cause is Cause.NEVER_SEEN
+    assert load(model_dir, tmp_path, customer_id=[7], limit=[1.0]).exit_code == 0
+    older = load(model_dir, tmp_path, "--loaded-at", "2024-05-01T00:00:00Z", customer_id=[7],
+                 limit=[2.0])  # fmt: skip
+    assert older.exit_code == 1
+    assert "expected a newer one" in " ".join(older.stderr.split())
