@@ -13,6 +13,7 @@ from headrace.errors import StoreUnavailable
 from headrace.local.faults import Faults, Injector
 from headrace.local.moto_server import serve_moto
 from headrace.ports import Segment, StateWrite, StoredState
+from headrace.table_ports import NO_LOAD, LoadNote
 from headrace.table_rows import TableRow
 from tests.aws import STATES, empty_table
 from tests.contract.test_stores import ENGINES, engine
@@ -21,7 +22,8 @@ from tests.fakes import DAY, NOON, SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headrace.ports import StateStore, TableStore
+    from headrace.ports import StateStore
+    from headrace.table_ports import TableStore
 
 ROWS = "rows"
 TABLES = {"card": ["profile", "risk"]}
@@ -84,11 +86,14 @@ def test_scan_brings_rows_along(both: Any) -> None:
     assert found == {f"card#{n}": [float(n)] if n % 2 == 0 else [] for n in range(130)}
 
 
-def test_newest_load_is_noted_by_table(both: Any) -> None:
+def test_how_far_a_load_has_come_is_noted_by_table(both: Any) -> None:
     _, table = both
-    assert table.newest_load("profile") == 0
-    table.note_load("profile", NOON)
-    assert (table.newest_load("profile"), table.newest_load("risk")) == (NOON, 0)
+    assert table.noted("profile") == NO_LOAD
+    begun = LoadNote(NOON, "first", 500, complete=False)
+    table.note("profile", begun)
+    assert (table.noted("profile"), table.noted("risk")) == (begun, NO_LOAD)
+    table.note("profile", LoadNote(NOON, "first", 700, complete=True))
+    assert table.noted("profile") == LoadNote(NOON, "first", 700, complete=True)
 
 
 def test_second_load_takes_the_place_of_the_first_in_dynamodb(dynamodb: Any) -> None:
@@ -147,4 +152,6 @@ def test_table_that_is_not_there_is_unavailable(dynamodb: Any) -> None:
     with pytest.raises(StoreUnavailable, match="rows cannot be written: ResourceNotFound"):
         nowhere.put_rows({"1": row(1.0)}, NOON)
     with pytest.raises(StoreUnavailable, match="loads cannot be read"):
-        nowhere.newest_load("profile")
+        nowhere.noted("profile")
+    with pytest.raises(StoreUnavailable, match="load cannot be noted: ResourceNotFound"):
+        nowhere.note("profile", NO_LOAD)

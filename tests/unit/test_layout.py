@@ -24,6 +24,7 @@ LOCKS = [
     ROOT / "requirements.txt",
     ROOT / "requirements-dev.txt",
     ROOT / "layers" / "runtime" / "requirements.txt",
+    ROOT / "layers" / "runtime" / "tables.txt",
 ]
 LONGEST_MODULE = 351
 

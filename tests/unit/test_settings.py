@@ -24,10 +24,12 @@ def test_settings_are_read_from_the_environment() -> None:
         "HEADRACE_MODEL_DIR": "/m",
         "HEADRACE_SCORE_RETENTION_DAYS": "30",
         "HEADRACE_STORE_BUDGET_MS": "80",
+        "HEADRACE_TABLE_BUCKET": "lake",
+        "HEADRACE_TABLE_PREFIX": "rows/",
         "OTHER": "x",
     }
     assert read_settings(WHOLE | extra) == Settings(
-        "states", "rows", "scores", "refused", "events", Path("/m"), 30, 80
+        "states", "rows", "scores", "refused", "events", Path("/m"), 30, 80, "lake", "rows/"
     )
 
 
@@ -35,6 +37,7 @@ def test_model_dir_retention_and_budget_have_defaults() -> None:
     found = read_settings(WHOLE)
     assert (found.model_dir, found.score_retention_days) == (Path("/opt/model"), 365)
     assert found.store_budget_ms == 50
+    assert (found.table_bucket, found.table_prefix) == ("", "tables/")
 
 
 def test_every_missing_variable_is_named_at_once() -> None:

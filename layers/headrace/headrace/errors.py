@@ -4,13 +4,15 @@
     |-- Rejected                 the input is wrong: sending it again cannot help
     |   |-- EventRejected        an event has faults (all of them at once)
     |   |-- RunRejected          an order for a batch run has mistakes
+    |   |-- LoadRejected         a file of a table breaks the definition, or is older than another
     |   `-- TooLarge             more bytes or events than the limit
     |-- Unavailable              a dependency failed: the same call may work later
     |   |-- StoreUnavailable     DynamoDB or S3 did not answer in time or refused
     |   |   |-- StoreSlow        no answer within the time that a request has for it
     |   |   `-- CircuitOpen      not asked: it failed too often just now
     |   |-- StreamUnavailable    Kinesis did not take a record
-    |   `-- RunUnfinished        time ran out; the next invocation goes on from there
+    |   |-- RunUnfinished        time ran out; the next invocation goes on from there
+    |   `-- LoadUnfinished       not every table is loaded; the next invocation tries again
     `-- Misconfigured            the set-up is wrong: a person must mend it
         |-- DefinitionError      the definition file has mistakes (all of them at once)
         |-- BundleError          the model bundle is missing, altered or does not fit
@@ -76,6 +78,18 @@ class RunRejected(Rejected):
         super().__init__("; ".join(self.mistakes))
 
 
+class LoadRejected(Rejected):
+    """A file of a table cannot be loaded.
+
+    Attributes:
+        summary: What is wrong, without any value of the file: for logs.
+    """
+
+    def __init__(self, message: str, summary: str = "") -> None:
+        self.summary = summary or message
+        super().__init__(message)
+
+
 class TooLarge(Rejected):
     """More bytes or events than the limit allows."""
 
@@ -102,6 +116,10 @@ class StreamUnavailable(Unavailable):
 
 class RunUnfinished(Unavailable):
     """A batch run was cut by the time limit and has noted where it goes on."""
+
+
+class LoadUnfinished(Unavailable):
+    """Not every table could be loaded, or not wholly; the next invocation tries again."""
 
 
 class DefinitionError(Misconfigured):

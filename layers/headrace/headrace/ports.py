@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from headrace.errors import Fault
     from headrace.events import Record
@@ -96,31 +96,6 @@ class StateStore(Protocol):
 
         Raises:
             StoreUnavailable: The store did not answer within its bounded retries.
-        """
-
-
-class TableStore(Protocol):
-    """Where loads of a table go."""
-
-    def newest_load(self, table: str) -> int:
-        """When the newest load of a table that is complete was, microseconds UTC; 0 without one.
-
-        Raises:
-            StoreUnavailable: It cannot be read.
-        """
-
-    def note_load(self, table: str, loaded_at: int) -> None:
-        """Note that a load is complete.
-
-        Raises:
-            StoreUnavailable: It cannot be noted.
-        """
-
-    def put_rows(self, rows: Mapping[str, TableRow], expires: int) -> None:
-        """Store rows by entity id, which may go after an instant, microseconds UTC.
-
-        Raises:
-            StoreUnavailable: Not all could be stored; repeating it is harmless.
         """
 
 

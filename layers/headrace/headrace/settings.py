@@ -32,6 +32,9 @@ class Settings:
         stream: Kinesis stream of events (``HEADRACE_STREAM``).
         model_dir: Folder with definition and bundle (``HEADRACE_MODEL_DIR``).
         score_retention_days: How long scores are kept (``HEADRACE_SCORE_RETENTION_DAYS``).
+        table_bucket: S3 bucket with the files of tables (``HEADRACE_TABLE_BUCKET``); empty
+            where nothing loads them on a schedule.
+        table_prefix: What the keys of these files begin with (``HEADRACE_TABLE_PREFIX``).
         store_budget_ms: What a request has for all of its reads (``HEADRACE_STORE_BUDGET_MS``).
     """
 
@@ -43,6 +46,8 @@ class Settings:
     model_dir: Path
     score_retention_days: int
     store_budget_ms: int = 50
+    table_bucket: str = ""
+    table_prefix: str = "tables/"
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -75,4 +80,6 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         model_dir=Path(environment.get("HEADRACE_MODEL_DIR", "/opt/model")),
         score_retention_days=int(days),
         store_budget_ms=int(budget),
+        table_bucket=environment.get("HEADRACE_TABLE_BUCKET", ""),
+        table_prefix=environment.get("HEADRACE_TABLE_PREFIX", "tables/"),
     )

@@ -17,12 +17,14 @@ from headrace.ports import (
     WriteOutcome,
 )
 from headrace.scores import Known
+from headrace.table_ports import NO_LOAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from headrace.ports import Segment, Selection, StateWrite
     from headrace.scores import BatchScore, LastScore, ScoreRecord
+    from headrace.table_ports import LoadNote
     from headrace.table_rows import TableRow
 
 
@@ -74,19 +76,19 @@ class MemoryStates:
 
 
 class MemoryTable:
-    """Fulfils ``ports.TableStore``: its rows are those of states in memory."""
+    """Fulfils ``table_ports.TableStore``: its rows are those of states in memory."""
 
     def __init__(self, states: MemoryStates, entity: str) -> None:
         self._states, self._entity = states, entity
-        self._loads: dict[str, int] = {}
+        self._notes: dict[str, LoadNote] = {}
 
-    def newest_load(self, table: str) -> int:
+    def noted(self, table: str) -> LoadNote:
         """See the port."""
-        return self._loads.get(table, 0)
+        return self._notes.get(table, NO_LOAD)
 
-    def note_load(self, table: str, loaded_at: int) -> None:
+    def note(self, table: str, note: LoadNote) -> None:
         """See the port."""
-        self._loads[table] = loaded_at
+        self._notes[table] = note
 
     def put_rows(self, rows: Mapping[str, TableRow], expires: int) -> None:
         """See the port."""

@@ -1,6 +1,7 @@
 """Rows of tables in DynamoDB: looked up together with states, and loaded.
 
-Items of ``row``, ``loaded_at``, ``values`` (packed), ``expires``; only the newest load is kept.
+Items of ``row``, ``loaded_at``, ``values`` (packed), ``expires``; only the newest load is kept, and
+``load#<table>`` says how far it has come.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from headrace.adapters.dynamodb import DynamoStates
 from headrace.adapters.items import Item, stored_state
 from headrace.errors import StoreUnavailable
 from headrace.ports import ScanPage, StoredState
+from headrace.table_ports import NO_LOAD, LoadNote
 from headrace.table_rows import TableRow, row_key
 
 if TYPE_CHECKING:
@@ -128,12 +130,12 @@ class DynamoStatesWithRows(DynamoStates):
 
 
 class DynamoTable:
-    """Where loads of tables go; fulfils ``ports.TableStore``."""
+    """Where loads of tables go; fulfils ``table_ports.TableStore``."""
 
     def __init__(self, client: Any, rows_table: str, clock: Clock) -> None:
         self._client, self._table, self._clock = client, rows_table, clock
 
-    def newest_load(self, table: str) -> int:
+    def noted(self, table: str) -> LoadNote:
         """See the port."""
         try:
             answer = self._client.get_item(
@@ -142,11 +144,23 @@ class DynamoTable:
         except AWS_ERRORS as error:
             msg = f"loads cannot be read: {error_code(error)}"
             raise StoreUnavailable(msg) from error
-        return int(answer["Item"]["loaded_at"]["N"]) if "Item" in answer else 0
+        item = answer.get("Item")
+        if item is None:
+            return NO_LOAD
+        return LoadNote(
+            int(item["loaded_at"]["N"]), item["mark"]["S"], int(item["rows"]["N"]),
+            item["complete"]["BOOL"],
+        )  # fmt: skip
 
-    def note_load(self, table: str, loaded_at: int) -> None:
+    def note(self, table: str, note: LoadNote) -> None:
         """See the port."""
-        item = {**_key(_LOAD + table), "loaded_at": {"N": str(loaded_at)}}
+        item = {
+            **_key(_LOAD + table),
+            "loaded_at": {"N": str(note.loaded_at)},
+            "mark": {"S": note.mark},
+            "rows": {"N": str(note.rows)},
+            "complete": {"BOOL": note.complete},
+        }
         try:
             self._client.put_item(TableName=self._table, Item=item)
         except AWS_ERRORS as error:

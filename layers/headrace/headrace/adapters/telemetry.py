@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.requests import EntityScore
     from headrace.runs import Order, Report
     from headrace.scores import ScoreRecord
+    from headrace.table_load import TableLoad
     from headrace.watch import Finding
 
 _NAMESPACE = "Headrace"
@@ -134,6 +135,15 @@ def note_run(order: Order, ran: Ran) -> None:
     report = None if ran.report is None else msgspec.structs.asdict(ran.report)
     level("run", extra={"step": order.step, "segment": order.segment, "end": ran.end,
                         "done": done, "report": report, "error": ran.error})  # fmt: skip
+
+
+def note_loads(loads: Sequence[TableLoad]) -> None:
+    """Metrics and one log line for an invocation that loads tables."""
+    metrics.add_metric("RowsLoaded", MetricUnit.Count, sum(each.rows for each in loads))
+    metrics.add_metric("OverdueTables", MetricUnit.Count, sum(each.overdue for each in loads))
+    for each in loads:
+        level = logger.error if each.error or each.overdue else logger.info
+        level("load", extra={**each._asdict(), "end": str(each.end)})
 
 
 def _note_report(order: Order, report: Report) -> None:

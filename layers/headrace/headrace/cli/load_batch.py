@@ -9,6 +9,7 @@ import typer
 
 from headrace import bootstrap
 from headrace.adapters.clock import SystemClock
+from headrace.adapters.parquet import ALWAYS, read_file, single_load
 from headrace.cli.place import Stack, place_of
 from headrace.cli.terminal import (
     AsJson,
@@ -24,7 +25,7 @@ from headrace.cli.terminal import (
 from headrace.cli.terminal import progress as progress_bar
 from headrace.events import us_to_text
 from headrace.loading import load_definition
-from headrace.offline.load_table import ALWAYS, LOADED_AT, load, read_rows
+from headrace.table_load import store_load
 
 if TYPE_CHECKING:
     from headrace.definition import Definition
@@ -60,21 +61,19 @@ def load_batch(
         definition = load_definition(model_dir_of(model_dir) / "definition.py")
         chosen = table_of(definition, table)
         at = parse_time(loaded_at, "--loaded-at") if loaded_at else bootstrap.now()
-        rows = read_rows(file, chosen, at)
-        if len({row.loaded_at for _, row in rows}) > 1:
-            fail(f"{file.name}: column {LOADED_AT} has several times; expected one load in a file")
+        load = single_load(read_file(file, chosen, at))
         if not dry_run:
             settings, client = place_of(stack, endpoint)
             store = bootstrap.table_store_of(settings, client)
-            with progress_bar(f"Loading {chosen.name}", len(rows)) as advance:
-                load(rows, chosen, store, SystemClock(), rate, advance)
-    at = rows[0][1].loaded_at if rows else at
+            with progress_bar(f"Loading {chosen.name}", len(load)) as advance:
+                store_load(load, store, SystemClock(), rate=rate, progress=advance)
+    as_of = us_to_text(load.loaded_at)
     if json:
-        print_json({"table": chosen.name, "rows": len(rows), "loaded_at": us_to_text(at),
+        print_json({"table": chosen.name, "rows": len(load), "loaded_at": as_of,
                     "written": not dry_run})  # fmt: skip
     else:
         what = "would be loaded" if dry_run else "are loaded"
-        out.print(f"{len(rows):,} rows of {chosen.name} {what}, as of {us_to_text(at)}",
+        out.print(f"{len(load):,} rows of {chosen.name} {what}, as of {as_of}",
                   highlight=False)  # fmt: skip
 
 
@@ -98,6 +97,6 @@ def rows_of(definition: Definition, options: list[str]) -> dict[str, list[TableR
     for option in options:
         name, _, path = option.partition("=")
         table = table_of(definition, name)
-        for entity_id, row in read_rows(Path(path), table, ALWAYS):
+        for entity_id, row in read_file(Path(path), table, ALWAYS).rows():
             found.setdefault(f"{table.entity.name}#{entity_id}", []).append(row)
     return found

@@ -261,9 +261,9 @@ def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 def _forget_read_once() -> None:
     """A new Lambda process has read no environment; what is not imported has not either."""
-    bootstrap = sys.modules.get("headrace.bootstrap")
-    if bootstrap is not None:
-        bootstrap.forget()
+    for name in ("headrace.bootstrap", "headrace.table_bootstrap"):
+        if name in sys.modules:
+            sys.modules[name].forget()
 
 
 class _ByThread:

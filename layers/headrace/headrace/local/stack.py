@@ -148,17 +148,23 @@ class LocalAws:
             total = total.plus(trigger.drain())
         return total
 
-    def run_schedule(self, as_of: datetime) -> Any:
-        """Fire the schedule as if it were ``as_of`` (whole seconds); what the function returns.
+    def run_schedule(self, as_of: datetime, function: str | None = None) -> Any:
+        """Fire a schedule as if it were ``as_of`` (whole seconds); what its function returns.
+
+        Args:
+            as_of: When it would have fired.
+            function: Logical id of whose schedule it is; the only one by default.
 
         Raises:
             FunctionFailed: The function raised.
+            NotEmulated: There is no such schedule, or more than one.
         """
-        if len(self.stack.schedules) != 1:
-            msg = f"the template has {len(self.stack.schedules)} schedules; expected one to run"
+        found = [each for each in self.stack.schedules if function in {None, each.function}]
+        if len(found) != 1:
+            whose = function or "the template"
+            msg = f"{whose} has {len(found)} schedules; expected one to run"
             raise NotEmulated(msg)
-        schedule = self.stack.schedules[0]
-        return self.runtime.invoke(schedule.function, scheduled_event(schedule, as_of))
+        return self.runtime.invoke(found[0].function, scheduled_event(found[0], as_of))
 
     @cached_property
     def api(self) -> Endpoint:

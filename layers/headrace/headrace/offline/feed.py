@@ -1,6 +1,6 @@
 """Events of a file as records in order of arrival, the way a stream would have brought them.
 
-May import events, definition and errors.
+May import adapters.parquet, events, definition and errors.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from headrace.adapters.parquet import utc
 from headrace.errors import Misconfigured
 from headrace.events import Record
 
@@ -71,18 +72,6 @@ def feed_of(frame: pl.DataFrame, source: Source, name: str = "frame") -> Feed:
     times = [utc(frame, column) for column in dict.fromkeys((source.time, arrival))]
     chosen = list(dict.fromkeys([*columns, arrival]))  # in this order in every process
     return Feed(source, frame.with_columns(times).select(chosen), arrival)
-
-
-def utc(frame: pl.DataFrame, column: str) -> pl.Expr:
-    """A column of timestamps in UTC; those without a zone are UTC already."""
-    kind = frame.schema[column]
-    if not isinstance(kind, pl.Datetime):
-        msg = f"column {column!r} is {kind}; expected timestamps"
-        raise Misconfigured(msg)
-    moment = pl.col(column).cast(pl.Datetime("us", kind.time_zone))
-    if kind.time_zone is None:
-        return moment.dt.replace_time_zone("UTC")
-    return moment.dt.convert_time_zone("UTC")
 
 
 def arrivals(feeds: list[Feed]) -> pl.DataFrame:
