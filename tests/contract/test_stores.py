@@ -15,6 +15,7 @@ import pytest
 
 from headrace.adapters.clock import FixedClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
+from headrace.adapters.lean import lean
 from headrace.adapters.memory import MemoryScores, MemoryStates
 from headrace.errors import StoreUnavailable
 from headrace.events import shown_key, us_to_text
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 DAYS = 30
 ENGINES = ["moto", pytest.param("dynamodb-local", marks=pytest.mark.slow)]
 KINDS = ["memory", "fake", *ENGINES]
+LEAN = ["moto+lean", pytest.param("dynamodb-local+lean", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +56,10 @@ def moto() -> Iterator[str]:
 
 def engine(request: pytest.FixtureRequest) -> Any:
     """A client of the engine that the test's parameter names."""
-    endpoint = request.getfixturevalue(request.param.replace("-", "_"))
-    return aws_client("dynamodb", endpoint, max_pool_connections=8)
+    name, _, short = request.param.partition("+")
+    endpoint = request.getfixturevalue(name.replace("-", "_"))
+    client = aws_client("dynamodb", endpoint, max_pool_connections=8)
+    return lean(client) if short else client
 
 
 @pytest.fixture(params=ENGINES)
@@ -63,7 +67,7 @@ def dynamodb(request: pytest.FixtureRequest) -> Any:
     return engine(request)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, *LEAN])
 def states(request: pytest.FixtureRequest) -> StateStore:
     if request.param == "memory":
         return MemoryStates()

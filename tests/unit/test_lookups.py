@@ -26,6 +26,7 @@ from tests.unit.test_ladder import batch_score, last_score
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from headrace.adapters.begun import Begun
     from headrace.scores import ScoreRecord
 
 BUDGET = 0.05
@@ -50,7 +51,7 @@ class Time:
     def seconds(self) -> float:
         return self.now
 
-    def wait(self, call: Future[Any], seconds: float) -> None:
+    def wait(self, call: Begun[Any], seconds: float) -> None:
         until = self.now + max(0.0, seconds)
         self._let_end(self.now)
         while not call.done() and self._due and min(self._due, key=_when)[0] <= until:

@@ -26,10 +26,21 @@ def test_settings_are_read_from_the_environment() -> None:
         "HEADRACE_STORE_BUDGET_MS": "80",
         "HEADRACE_TABLE_BUCKET": "lake",
         "HEADRACE_TABLE_PREFIX": "rows/",
+        "HEADRACE_LEAN_READS": "off",
         "OTHER": "x",
     }
     assert read_settings(WHOLE | extra) == Settings(
-        "states", "rows", "scores", "refused", "events", Path("/m"), 30, 80, "lake", "rows/"
+        "states",
+        "rows",
+        "scores",
+        "refused",
+        "events",
+        Path("/m"),
+        30,
+        80,
+        "lake",
+        "rows/",
+        lean_reads=False,
     )
 
 
@@ -38,6 +49,7 @@ def test_model_dir_retention_and_budget_have_defaults() -> None:
     assert (found.model_dir, found.score_retention_days) == (Path("/opt/model"), 365)
     assert found.store_budget_ms == 50
     assert (found.table_bucket, found.table_prefix) == ("", "tables/")
+    assert found.lean_reads is True
 
 
 def test_every_missing_variable_is_named_at_once() -> None:
@@ -72,3 +84,9 @@ def test_settings_are_read_from_the_process_when_nothing_is_handed_in(
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         read_settings(WHOLE).stream = "other"  # type: ignore[misc]  # what must fail
+
+
+@pytest.mark.parametrize("lean", ["", "yes", "On", "1"])
+def test_lean_reads_are_on_or_off(lean: str) -> None:
+    with pytest.raises(SettingsError, match=r"HEADRACE_LEAN_READS .*expected on or off"):
+        read_settings(WHOLE | {"HEADRACE_LEAN_READS": lean})

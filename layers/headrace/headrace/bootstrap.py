@@ -11,6 +11,7 @@ from headrace.adapters.batches import ROUNDS
 from headrace.adapters.clock import SystemClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.kinesis import KinesisStream
+from headrace.adapters.lean import lean
 from headrace.adapters.lookups import DeadlineLookups, Stores
 from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
 from headrace.adapters.tables import DynamoStatesWithRows, DynamoTable, TableNames
@@ -53,6 +54,7 @@ def _states(
     client: Any, settings: Settings, definition: Definition, rounds: int = ROUNDS
 ) -> DynamoStates:
     """Entity states, with rows of tables where the definition has any."""
+    client = lean(client) if settings.lean_reads else client
     if not definition.tables:
         return DynamoStates(client, settings.state_table, SystemClock(), rounds)
     tables: dict[str, list[str]] = {}
@@ -91,7 +93,7 @@ def lookups() -> DeadlineLookups:
     client = aws.impatient_client("dynamodb", max(_LEAST_PATIENCE_SECONDS, 2 * seconds))
     states = _states(client, settings, _definition(), rounds=1)
     scores = DynamoScores(client, settings.score_table, clock, settings.score_retention_days)
-    found = DeadlineLookups(Stores(states, scores), seconds, Circuit(), clock)
+    found = DeadlineLookups(Stores(states, scores, states.begin), seconds, Circuit(), clock)
     found.warm()
     return found
 

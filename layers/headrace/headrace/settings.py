@@ -35,6 +35,8 @@ class Settings:
         table_bucket: S3 bucket with the files of tables (``HEADRACE_TABLE_BUCKET``); empty
             where nothing loads them on a schedule.
         table_prefix: What the keys of these files begin with (``HEADRACE_TABLE_PREFIX``).
+        lean_reads: Whether states are read without botocore's layers (``HEADRACE_LEAN_READS``,
+            ``on`` or ``off``).
         store_budget_ms: What a request has for all of its reads (``HEADRACE_STORE_BUDGET_MS``).
     """
 
@@ -48,6 +50,7 @@ class Settings:
     store_budget_ms: int = 50
     table_bucket: str = ""
     table_prefix: str = "tables/"
+    lean_reads: bool = True
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -72,6 +75,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     days = environment.get("HEADRACE_SCORE_RETENTION_DAYS", "365")
     if not days.isdecimal() or int(days) < 1:
         missing.append(f"HEADRACE_SCORE_RETENTION_DAYS (got {days!r}; expected days, 1 or more)")
+    lean = environment.get("HEADRACE_LEAN_READS", "on")
+    if lean not in ("on", "off"):
+        missing.append(f"HEADRACE_LEAN_READS (got {lean!r}; expected on or off)")
     if missing:
         msg = f"environment: missing or malformed {', '.join(missing)}; template.yaml sets them"
         raise SettingsError(msg)
@@ -82,4 +88,5 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         store_budget_ms=int(budget),
         table_bucket=environment.get("HEADRACE_TABLE_BUCKET", ""),
         table_prefix=environment.get("HEADRACE_TABLE_PREFIX", "tables/"),
+        lean_reads=lean == "on",
     )

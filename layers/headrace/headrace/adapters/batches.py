@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headrace.adapters.aws import AWS_ERRORS, error_code
 from headrace.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from headrace.adapters.items import Item
+    from headrace.adapters.lean import LeanCall
     from headrace.ports import Clock
 
 READ_LIMIT = 100
@@ -18,12 +19,71 @@ WRITE_LIMIT = 25
 ROUNDS = 6
 _FIRST_WAIT_SECONDS = 0.05
 
+T = TypeVar("T")
+
+
+class BegunRead(Generic[T]):
+    """A BatchGetItem that was sent and is asked for once; fulfils ``begun.Begun`` and ``InPlace``.
+
+    Args:
+        call: That was sent.
+        what: Its items are, for errors.
+        found: What they make.
+    """
+
+    def __init__(self, call: LeanCall, what: str, found: Callable[[list[Item]], T]) -> None:
+        self._call, self._what, self._found = call, what, found
+
+    def done(self) -> bool:
+        """See ``Begun``."""
+        return self._call.done()
+
+    def exception(self) -> BaseException | None:
+        """See ``Begun``."""
+        return self._call.exception()
+
+    def is_stale(self) -> bool:
+        """Whether its connection had been closed before: begin again."""
+        return self._call.is_stale()
+
+    def abandon(self) -> None:
+        """See ``InPlace``."""
+        self._call.abandon()
+
+    def proceed(self, left: Callable[[], float]) -> None:
+        """See ``InPlace``."""
+        self._call.proceed(left)
+
+    def result(self) -> T:
+        """What the items make.
+
+        Raises:
+            StoreUnavailable: DynamoDB did not answer, or left keys unprocessed.
+        """
+        try:
+            answer = self._call.result()
+        except AWS_ERRORS as error:
+            msg = f"{self._what} cannot be read: {error_code(error)}"
+            raise StoreUnavailable(msg) from error
+        left = answer.get("UnprocessedKeys", {})
+        if left:
+            raise _unprocessed(self._what, left, 1)
+        return self._found(_items(answer))
+
 
 class BatchReader:
     """BatchGetItem; unprocessed keys are asked for again, so many rounds at most."""
 
     def __init__(self, client: Any, clock: Clock, rounds: int = ROUNDS) -> None:
         self._client, self._clock, self._rounds = client, clock, rounds
+
+    def begin(
+        self, request: Item, what: str, found: Callable[[list[Item]], T]
+    ) -> BegunRead[T] | None:
+        """Send a request without waiting; None where the client cannot, or would ask again."""
+        begin = getattr(self._client, "begin_batch_get_item", None)
+        call = begin(RequestItems=request) if begin and self._rounds == 1 else None
+        return None if call is None else BegunRead(call, what, found)
 
     def get(self, request: Item, what: str) -> list[Item]:
         """The items of all tables of a request; ``what`` they are, for errors."""
@@ -34,15 +94,13 @@ class BatchReader:
             except AWS_ERRORS as error:
                 msg = f"{what} cannot be read: {error_code(error)}"
                 raise StoreUnavailable(msg) from error
-            items += [item for found in answer["Responses"].values() for item in found]
+            items += _items(answer)
             request = answer.get("UnprocessedKeys", {})
             if not request:
                 return items
             if attempt < self._rounds:
                 self._clock.sleep(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
-        left = sum(len(each["Keys"]) for each in request.values())
-        msg = f"{what} cannot be read: {left} keys unprocessed after {self._rounds} attempts"
-        raise StoreUnavailable(msg)
+        raise _unprocessed(what, request, self._rounds)
 
 
 def put_items(client: Any, clock: Clock, table: str, items: Sequence[Item], what: str) -> None:
@@ -64,3 +122,14 @@ def put_items(client: Any, clock: Clock, table: str, items: Sequence[Item], what
         clock.sleep(_FIRST_WAIT_SECONDS * 2**attempt)
     msg = f"{what} cannot be written: {len(request[table])} unprocessed"
     raise StoreUnavailable(msg)
+
+
+def _items(answer: Item) -> list[Item]:
+    return [item for found in answer["Responses"].values() for item in found]
+
+
+def _unprocessed(what: str, left: Item, attempts: int) -> StoreUnavailable:
+    keys = sum(len(each["Keys"]) for each in left.values())
+    return StoreUnavailable(
+        f"{what} cannot be read: {keys} keys unprocessed after {attempts} attempts"
+    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
+from headrace.adapters.begun import InPlace
+
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from headrace.adapters.begun import Begun
 
 
 class SystemClock:
@@ -25,9 +27,13 @@ class SystemClock:
         """Seconds on a clock that only goes forward; see ``lookups.Stopwatch``."""
         return time.monotonic()
 
-    def wait(self, call: Future[Any], seconds: float) -> None:
+    def wait(self, call: Begun[Any], seconds: float) -> None:
         """Wait for a call, so long at most; see ``lookups.Stopwatch``."""
-        wait([call], max(0.0, seconds))
+        if isinstance(call, Future):
+            wait([call], max(0.0, seconds))
+        elif isinstance(call, InPlace):
+            end = time.monotonic() + seconds
+            call.proceed(lambda: end - time.monotonic())
 
 
 class FixedClock:

@@ -8,11 +8,19 @@ reads again and finds its own write.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
-from headrace.adapters.batches import READ_LIMIT, ROUNDS, WRITE_LIMIT, BatchReader, put_items
+from headrace.adapters.batches import (
+    READ_LIMIT,
+    ROUNDS,
+    WRITE_LIMIT,
+    BatchReader,
+    BegunRead,
+    put_items,
+)
 from headrace.adapters.items import (
     Item,
     batch_item,
@@ -65,9 +73,18 @@ class DynamoStates:
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
         """See the port: BatchGetItem, consistent, unprocessed keys asked for again."""
-        chunks = _chunks(keys, READ_LIMIT)
-        items = [item for found in in_parallel(self._read_chunk, chunks) for item in found]
-        return {item["entity"]["S"]: stored_state(item) for item in items}
+        groups = list(self._groups(keys))
+        found = in_parallel(self._read_group, groups)
+        return {key: state for each in found for key, state in each.items()}
+
+    def begin(self, keys: Sequence[str]) -> BegunRead[dict[str, StoredState]] | None:
+        """Send a read without waiting; None where that is not possible, or more than a request."""
+        groups = list(self._groups(keys))
+        if len(groups) != 1:
+            return None
+        return self._batch.begin(
+            self._request(groups[0]), "states", partial(self._found, groups[0])
+        )
 
     def write(self, writes: Sequence[StateWrite]) -> WriteOutcome:
         """See the port: one conditional PutItem per entity, several at a time."""
@@ -101,9 +118,21 @@ class DynamoStates:
         last = answer.get("LastEvaluatedKey")
         return ScanPage(items, last["entity"]["S"] if last else None)
 
-    def _read_chunk(self, keys: list[str]) -> list[Item]:
+    def _read_group(self, keys: list[str]) -> dict[str, StoredState]:
+        return self._found(keys, self._batch.get(self._request(keys), "states"))
+
+    def _groups(self, keys: Iterable[str]) -> Iterable[list[str]]:
+        """Keys that fit one request."""
+        return _chunks(keys, READ_LIMIT)
+
+    def _request(self, keys: list[str]) -> Item:
+        """What BatchGetItem is asked for keys that fit it."""
         wanted = {"Keys": [{"entity": {"S": key}} for key in keys], "ConsistentRead": True}
-        return self._batch.get({self._table: wanted}, "states")
+        return {self._table: wanted}
+
+    def _found(self, keys: list[str], items: list[Item]) -> dict[str, StoredState]:
+        """What the items of a request for keys make; keys without one are left out."""
+        return {item["entity"]["S"]: stored_state(item) for item in items}
 
     def _put(self, write: StateWrite) -> str:
         """Put one item; "" or the code of what went wrong."""

@@ -1,16 +1,19 @@
 """Reads of requests under a deadline: whatever a socket does, the caller goes on in time.
 
-Each read runs in a worker thread, which the caller waits for no longer than its time allows. The
-look-up to fall back on is hedged: it begins when the states have failed, or have not come after
-half of the time, or at once while the circuit is open; where all is well it costs nothing.
+A read of states is sent on a kept connection and read by the caller itself. Without one, and for
+all other reads, a worker thread does it, which the caller waits for no longer than its time allows:
+opening a connection can hang where no timeout reaches. The look-up to fall back on is hedged: it
+begins when the states have failed, or have not come after half of the time, or at once while the
+circuit is open; where all is well it costs nothing.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock, Semaphore
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from headrace.adapters.begun import Begun, InPlace
 from headrace.errors import CircuitOpen, StoreSlow, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -39,8 +42,16 @@ class Stopwatch(Protocol):
     def seconds(self) -> float:
         """Seconds from any beginning."""
 
-    def wait(self, call: Future[Any], seconds: float) -> None:
+    def wait(self, call: Begun[Any], seconds: float) -> None:
         """Wait until a call is done, so long at most."""
+
+
+@runtime_checkable
+class BegunStates(Begun["dict[str, StoredState]"], Protocol):
+    """A read of states without a thread."""
+
+    def is_stale(self) -> bool:
+        """Whether it failed because its connection had been closed before: begin again."""
 
 
 class Calls(Protocol):
@@ -56,10 +67,12 @@ class Stores(NamedTuple):
     Attributes:
         states: Of entities.
         scores: Last and batch scores of entities.
+        begin_states: Begins a read of states without a thread, where that is possible.
     """
 
     states: StateStore
     scores: ScoreStore
+    begin_states: Callable[[Sequence[str]], BegunStates | None] = lambda _: None
 
 
 class Report(NamedTuple):
@@ -111,7 +124,8 @@ class DeadlineLookups:
         watch: Stopwatch,
         calls: Callable[[str], Calls] = ThreadCalls,
     ) -> None:
-        self.states, self.scores, self.budget_seconds = *stores, seconds
+        self.states, self.scores, self._begin_states = stores
+        self.budget_seconds = seconds
         self.watch, self.circuit = watch, circuit
         self.state_calls, self.score_calls = calls("states"), calls("scores")
         self._lock = Lock()
@@ -138,6 +152,14 @@ class DeadlineLookups:
         with self._lock:
             return self.circuit.lets_through(self.watch.seconds())
 
+    def begin_states(self, keys: Sequence[str]) -> Begun[dict[str, StoredState]] | None:
+        """Begin a read of states; None where too many hang."""
+        return self._begin_states(keys) or self.begin_states_in_thread(keys)
+
+    def begin_states_in_thread(self, keys: Sequence[str]) -> Begun[dict[str, StoredState]] | None:
+        """The same, on whatever connection, in a thread."""
+        return self.state_calls.begin(self.states.read, keys)
+
     def note_states(self, seconds: float, *, answered: bool) -> None:
         """Note how a read of states that was let through ended."""
         with self._lock:
@@ -163,10 +185,10 @@ class DeadlineLookup:
         self._began = self._watch.seconds()
         self._wanted, self._known_wanted = states, known
         self._known: Future[dict[str, Known]] | None = None
-        self._states: Future[dict[str, StoredState]] | None = None
+        self._states: Begun[dict[str, StoredState]] | None = None
         self._asked = bool(states) and owner.may_read_states()
         if self._asked:
-            self._states = owner.state_calls.begin(owner.states.read, states)
+            self._states = owner.begin_states(states)
         if self._states is None:
             self._begin_known()
 
@@ -216,18 +238,25 @@ class DeadlineLookup:
             self._known = owner.score_calls.begin(owner.scores.get_known, self._known_wanted)
 
     def _await_states(self) -> dict[str, StoredState]:
-        if self._states is not None:
-            self._watch.wait(self._states, self._left(_HEDGE))
-        if self._states is None or not self._states.done() or self._states.exception():
+        call = self._states
+        if call is not None:
+            self._watch.wait(call, self._left(_HEDGE))
+        if isinstance(call, BegunStates) and call.is_stale():
+            call = self._owner.begin_states_in_thread(self._wanted)
+            if call is not None:
+                self._watch.wait(call, self._left(_HEDGE))
+        if call is None or not call.done() or call.exception():
             self._begin_known()
-        return self._result(self._states, "states")
+        return self._result(call, "states")
 
-    def _result(self, call: Future[T] | None, what: str) -> T:
+    def _result(self, call: Begun[T] | None, what: str) -> T:
         """What a call gives before the deadline."""
         if call is not None:
             self._watch.wait(call, self._left())
             if call.done():
                 return call.result()
+            if isinstance(call, InPlace):
+                call.abandon()
         msg = f"{what} cannot be read: no answer within {self._owner.budget_seconds * 1_000:.0f} ms"
         raise StoreSlow(msg)
 

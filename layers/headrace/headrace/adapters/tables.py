@@ -59,20 +59,6 @@ class DynamoStatesWithRows(DynamoStates):
         super().__init__(client, names.states, clock, rounds)
         self._names, self._tables = names, tables
 
-    def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
-        """See the port; an entity's state and its rows are asked for in one request."""
-        groups = list(self._groups(list(keys)))
-        answers = in_parallel(self._read_group, groups)
-        found: dict[str, StoredState] = {}
-        for group, items in zip(groups, answers, strict=True):
-            states = {each["entity"]["S"]: each for each in items if "entity" in each}
-            rows = {each["row"]["S"]: each for each in items if "row" in each}
-            for key in group:
-                stored = _stored(states.get(key), self._rows_of(key, rows))
-                if stored is not None:
-                    found[key] = stored
-        return found
-
     def scan(self, entity: str, segment: Segment, cursor: str | None) -> ScanPage:
         """See the port; the rows of a page are looked up after it."""
         page = super().scan(entity, segment, cursor)
@@ -84,7 +70,7 @@ class DynamoStatesWithRows(DynamoStates):
     def _with_rows(self, item: ScannedState, rows: Mapping[str, Item]) -> ScannedState:
         return item._replace(rows=self._rows_of(item.key, rows))
 
-    def _groups(self, keys: Sequence[str]) -> Iterator[list[str]]:
+    def _groups(self, keys: Iterable[str]) -> Iterator[list[str]]:
         """Keys that fit one request together with their rows."""
         group: list[str] = []
         size = 0
@@ -102,17 +88,18 @@ class DynamoStatesWithRows(DynamoStates):
         entity, _, entity_id = key.partition("#")
         return [row_key(table, entity_id) for table in self._tables.get(entity, ())]
 
-    def _read_group(self, keys: list[str]) -> list[Item]:
-        request: Item = {
-            self._names.states: {
-                "Keys": [{"entity": {"S": key}} for key in keys],
-                "ConsistentRead": True,
-            }
-        }
+    def _request(self, keys: list[str]) -> Item:
+        request = super()._request(keys)
         rows = [row for key in keys for row in self._row_keys(key)]
         if rows:
             request[self._names.rows] = {"Keys": [{"row": {"S": row}} for row in rows]}
-        return self._batch.get(request, "states")
+        return request
+
+    def _found(self, keys: list[str], items: list[Item]) -> dict[str, StoredState]:
+        states = {each["entity"]["S"]: each for each in items if "entity" in each}
+        rows = {each["row"]["S"]: each for each in items if "row" in each}
+        found = {key: _stored(states.get(key), self._rows_of(key, rows)) for key in keys}
+        return {key: stored for key, stored in found.items() if stored is not None}
 
     def _read_rows(self, keys: Sequence[str]) -> dict[str, Item]:
         wanted = iter([row for key in keys for row in self._row_keys(key)])

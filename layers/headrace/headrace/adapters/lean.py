@@ -1,0 +1,305 @@
+"""BatchGetItem without botocore's layers: the read that every score waits for.
+
+botocore takes several times the CPU of all else that a request does: HTTP stack, user agent, event
+hooks, a parser for every protocol. Kept of it are credentials with their refresh, region and
+endpoint, signing (``SigV4Auth``), errors, and retries: what does not succeed at once goes to the
+client itself where that may try again. Not used behind a proxy, nor where ``HEADRACE_LEAN_READS``
+is ``off``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from urllib.parse import urlsplit
+from zlib import crc32
+
+import msgspec
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+from botocore.session import get_session
+from botocore.utils import get_environ_proxies
+
+from headrace.adapters.wire import (
+    Answer,
+    ClosedError,
+    Connection,
+    Place,
+    StaleConnectionError,
+    WireError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from botocore.credentials import Credentials
+
+    from headrace.adapters.items import Item
+
+_OPERATION = "BatchGetItem"
+_TARGET = f"DynamoDB_20120810.{_OPERATION}"
+_JSON = "application/x-amz-json-1.0"
+_PORTS = {"http": 80, "https": 443}
+_OK = 200
+_MOST_KEPT = 8
+
+
+class _Value(TypedDict, total=False):
+    """An attribute's value, of the types that items here have."""
+
+    S: str
+    N: str
+    B: bytes
+    BOOL: bool
+
+
+class _Found(TypedDict):
+    Responses: dict[str, list[dict[str, _Value]]]
+    UnprocessedKeys: NotRequired[dict[str, Any]]
+
+
+_decode = msgspec.json.Decoder(_Found).decode
+
+
+class UnreadableAnswerError(BotoCoreError):  # type: ignore[misc]  # botocore has no types
+    """What came is not what DynamoDB answers."""
+
+    fmt = "{error}"
+
+
+class LeanReads:
+    """A client of DynamoDB whose ``batch_get_item`` takes the short way; all else is botocore's.
+
+    Args:
+        client: Of DynamoDB, made by boto3.
+        credentials: That its requests are signed with.
+        authorities: PEM file of certificate authorities; the system's where None.
+    """
+
+    def __init__(self, client: Any, credentials: Credentials, authorities: str | None) -> None:
+        self._client, self._config = client, client.meta.config
+        self._url = client.meta.endpoint_url
+        parts = urlsplit(self._url)
+        tls = ssl.create_default_context(cafile=authorities) if parts.scheme == "https" else None
+        host = parts.hostname or ""
+        self._place = Place(host, parts.port or _PORTS[parts.scheme], tls)
+        self._host = parts.netloc.rpartition("@")[2]
+        self._path = parts.path or "/"
+        self._credentials, self._region = credentials, client.meta.region_name
+        self._kept: deque[Connection] = deque()
+        self._tries_again = (self._config.retries or {}).get("total_max_attempts") != 1
+
+    def __getattr__(self, name: str) -> Any:
+        """Every other operation."""
+        return getattr(self._client, name)
+
+    def batch_get_item(self, **request: Any) -> Item:
+        """As botocore's, with ``RequestItems`` whose keys are text and numbers.
+
+        Raises:
+            ClientError: DynamoDB refused.
+            BotoCoreError: It did not answer in time or as it should.
+        """
+        seconds = self._config.read_timeout
+        try:
+            while call := self.begin_batch_get_item(**request):
+                call.proceed(lambda: seconds)
+                if not call.is_stale():
+                    return call.result()
+            call = self._begin(self._connect, self._signed(msgspec.json.encode(request)))
+            call.proceed(lambda: seconds)
+            return call.result()
+        except (BotoCoreError, ClientError):
+            if not self._tries_again:
+                raise
+        found: Item = self._client.batch_get_item(**request)
+        return found
+
+    def begin_batch_get_item(self, **request: Any) -> LeanCall | None:
+        """Send the request on a kept connection, without waiting; None where there is none."""
+        if not self._kept:
+            return None
+        return self._begin(self._take, self._signed(msgspec.json.encode(request)))
+
+    def _signed(self, body: bytes) -> bytes:
+        request = AWSRequest(
+            "POST",
+            self._url,
+            {"Host": self._host, "Content-Type": _JSON, "X-Amz-Target": _TARGET},
+            body,
+        )
+        frozen = self._credentials.get_frozen_credentials()  # refreshed where they are about to end
+        SigV4Auth(frozen, "dynamodb", self._region).add_auth(request)
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        start = f"POST {self._path} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n"
+        return start.encode("latin-1") + body
+
+    def _begin(self, connection: Callable[[], Connection], request: bytes) -> LeanCall:
+        return LeanCall(self._url, connection, request, self._config.read_timeout, self._keep)
+
+    def _take(self) -> Connection:
+        try:
+            return self._kept.pop()
+        except IndexError:  # another thread was faster
+            return self._connect()
+
+    def _keep(self, connection: Connection) -> None:
+        if len(self._kept) < _MOST_KEPT:
+            self._kept.append(connection)
+        else:
+            connection.close()
+
+    def _connect(self) -> Connection:
+        return Connection(self._place, self._config.connect_timeout)
+
+
+class LeanCall:
+    """A request that was sent: its answer is read by whoever waits for it, without a thread.
+
+    Args:
+        url: Of the endpoint, for errors.
+        connection: Gives the connection.
+        request: Head and body.
+        seconds: To send it.
+        keep: Takes the connection when the answer is read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connection: Callable[[], Connection],
+        request: bytes,
+        seconds: float,
+        keep: Callable[[Connection], None],
+    ) -> None:
+        self._url, self._keep = url, keep
+        self._connection: Connection | None = None
+        self._found: Item | None = None
+        self._error: BotoCoreError | ClientError | None = None
+        self._stale = False
+        with self._failing():
+            self._connection = connection()
+            self._connection.send(request, seconds)
+
+    def done(self) -> bool:
+        """Whether there is an answer or an error."""
+        return self._found is not None or self._error is not None
+
+    def exception(self) -> BotoCoreError | ClientError | None:
+        """What went wrong, so far."""
+        return self._error
+
+    def result(self) -> Item:
+        """The answer.
+
+        Raises:
+            ClientError: DynamoDB refused.
+            BotoCoreError: It did not answer in time or as it should.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._found is None:
+            self.abandon()
+            raise ReadTimeoutError(endpoint_url=self._url)
+        return self._found
+
+    def proceed(self, left: Callable[[], float]) -> None:
+        """Read on until the answer is there, or no time is left for the next bytes of it.
+
+        Args:
+            left: Seconds.
+        """
+        if self.done() or self._connection is None:
+            return
+        with self._failing():
+            answer = self._connection.receive(left)
+            if answer is not None:
+                self._release()
+                self._found = _parsed(answer)
+
+    def is_stale(self) -> bool:
+        """Whether the connection had been closed before the request: another one may do."""
+        return self._stale
+
+    def abandon(self) -> None:
+        """Give up the answer and its connection; for one that is done, nothing."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.reusable:
+            self._keep(connection)
+        elif connection is not None:
+            connection.close()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Note what fails, in botocore's terms."""
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            self._error = error
+        except TimeoutError as error:
+            self._error = ConnectTimeoutError(endpoint_url=self._url, error=error)
+        except ClosedError as error:
+            self._stale = isinstance(error, StaleConnectionError)
+            self._error = ConnectionClosedError(endpoint_url=self._url, error=error)
+        except WireError as error:
+            self._error = UnreadableAnswerError(error=error)
+        except OSError as error:
+            self._error = EndpointConnectionError(endpoint_url=self._url, error=error)
+        if self._error is not None:
+            self.abandon()
+
+
+def lean(client: Any) -> Any:
+    """The client of DynamoDB with the short way, or as it is where that would not do."""
+    signer = getattr(client, "_request_signer", None)  # the only one who knows whose client it is
+    credentials = getattr(signer, "_credentials", None)
+    if credentials is None or get_environ_proxies(client.meta.endpoint_url):
+        return client
+    return LeanReads(client, credentials, get_session().get_config_variable("ca_bundle"))
+
+
+def _parsed(answer: Answer) -> Item:
+    checksum = answer.headers.get("x-amz-crc32")
+    if checksum is not None and checksum != str(crc32(answer.body)):
+        msg = f"checksum of the answer: got {crc32(answer.body)}; expected {checksum}"
+        raise UnreadableAnswerError(error=msg)
+    if answer.status != _OK:
+        raise _refusal(answer)
+    try:
+        return dict(_decode(answer.body))
+    except msgspec.DecodeError as error:
+        msg = f"answer: {error}; expected what {_OPERATION} answers"
+        raise UnreadableAnswerError(error=msg) from error
+
+
+def _refusal(answer: Answer) -> ClientError:
+    """The error as botocore's parser makes it of the JSON protocol."""
+    try:
+        told: Any = msgspec.json.decode(answer.body)
+        code = str(told["__type"]).rpartition("#")[2]
+        message = str(told.get("message", told.get("Message", "")))
+    except (msgspec.DecodeError, LookupError, TypeError, AttributeError):
+        code, message = str(answer.status), ""
+    metadata = {
+        "HTTPStatusCode": answer.status,
+        "RequestId": answer.headers.get("x-amzn-requestid", ""),
+        "HTTPHeaders": dict(answer.headers),
+        "RetryAttempts": 0,
+    }
+    parsed: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
+    return ClientError(parsed, _OPERATION)
