@@ -2,7 +2,7 @@
 # than python3 (3.11 or newer), make and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint engines bench soak lock clean
+.PHONY: help setup demo up test check lint layers engines bench soak lock clean
 
 PYTHON := .venv/bin/python
 FAST := -m "not slow and not localstack"
@@ -36,6 +36,9 @@ lint: setup ## format, lint, types, imports, template
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/cfn-lint template.yaml
+
+layers: setup ## build the Lambda layers into dist/layers/ and check them; ARCH=arm64 for one
+	$(PYTHON) infra/layers.py $(ARCH)
 
 engines: setup ## obtain DynamoDB Local and kinesis-mock into .engines (tests do it by themselves)
 	$(PYTHON) -m tests.engines

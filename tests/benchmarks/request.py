@@ -1,10 +1,10 @@
 """CPU of one request, from API Gateway's event to the answer, beside what it could be.
 
 A stub answers every read with the same bytes, so that only the client counts. In one process, in
-turns: the function as deployed; the same with botocore's own reads; what boto3 and scikit-learn take
-without any features to compute (the items hold them ready); and a floor of a raw socket, a signature
-made by hand, unpacking and the model. Also what of the function is its own, without any store.
-Prints one JSON object.
+turns: the function as deployed; the same with botocore's own reads; what boto3 and scikit-learn
+take without any features to compute (the items hold them ready); and a floor of a raw socket, a
+signature made by hand, unpacking and the model. Also what of the function is its own, without any
+store. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import importlib
 import io
 import json
 import os
@@ -55,21 +56,21 @@ def main() -> None:
     ready = {"Responses": {"features": [wide(n) for n in range(2)]}, "UnprocessedKeys": {}}
     packed = struct.pack(f"<{FEATURES}d", *range(FEATURES))
     small = {"Responses": {"s": [{"e": {"S": "a"}, "f": {"B": b64(packed)}} for _ in range(2)]}}
-    with stub(encoded(states)) as state_port, stub(encoded(ready)) as ready_port:
-        with stub(encoded(small)) as small_port:
-            set_environment(state_port)
-            handler = handler_of()
-            request = api_event(event)
-            variants: list[Variant] = [
-                ("headrace", lambda: handler(request, Context())),
-                ("boto3_and_scikit_learn", boto3_and_scikit_learn(ready_port, event)),
-                ("floor", floor(small_port, scorer, event)),
-            ]
-            expect_answers(variants)
-            with redirect_stdout(io.StringIO()) as logs:
-                found = in_turns(variants, logs)
-                own = own_compute(event, handler, logs)
-                with_botocore = botocore_reads(request, logs)
+    bodies = [encoded(each) for each in (states, ready, small)]
+    with stub(bodies[0]) as state_port, stub(bodies[1]) as ready_port, stub(bodies[2]) as port:
+        set_environment(state_port)
+        handler = handler_of()
+        request = api_event(event)
+        variants: list[Variant] = [
+            ("headrace", lambda: handler(request, Context())),
+            ("boto3_and_scikit_learn", boto3_and_scikit_learn(ready_port, event)),
+            ("floor", floor(port, scorer, event)),
+        ]
+        expect_answers(variants)
+        with redirect_stdout(io.StringIO()) as logs:
+            found = in_turns(variants, logs)
+            own = own_compute(event, handler, logs)
+            with_botocore = botocore_reads(request, logs)
     us = {name: median(times) for name, times in found.items()}
     print(
         json.dumps(
@@ -148,9 +149,7 @@ def set_environment(port: int) -> None:
 def handler_of() -> Callable[[dict[str, Any], Any], Any]:
     """The request function's handler."""
     sys.path.insert(0, str(ROOT / "functions" / "score_request"))
-    from app import lambda_handler
-
-    found: Callable[[dict[str, Any], Any], Any] = lambda_handler
+    found: Callable[[dict[str, Any], Any], Any] = importlib.import_module("app").lambda_handler
     return found
 
 
@@ -203,7 +202,10 @@ def boto3_and_scikit_learn(port: int, event: dict[str, Any]) -> Callable[[], Any
         ]
         row = (row + [values["amount"]] * width)[:width]
         given = float(model.predict_proba(np.array([row]))[0, 1])
-        return {"statusCode": 200, "body": json.dumps({"id": event["transaction_id"], "score": given})}
+        return {
+            "statusCode": 200,
+            "body": json.dumps({"id": event["transaction_id"], "score": given}),
+        }
 
     return score
 
@@ -215,7 +217,11 @@ def floor(port: int, scorer: Scorer, event: dict[str, Any]) -> Callable[[], Any]
     day = datetime.now(UTC)
     key = signing_key(f"{day:%Y%m%d}")
     model, width = scorer.bundle.model, len(scorer.bundle.manifest.inputs)
-    body, host, unpack = json.dumps(event).encode(), f"127.0.0.1:{port}", struct.Struct("<12d").unpack
+    body, host, unpack = (
+        json.dumps(event).encode(),
+        f"127.0.0.1:{port}",
+        struct.Struct("<12d").unpack,
+    )
     scope = f"{day:%Y%m%d}/eu-central-1/dynamodb/aws4_request"
     names = "content-type;host;x-amz-date;x-amz-target"
 
@@ -236,7 +242,8 @@ def floor(port: int, scorer: Scorer, event: dict[str, Any]) -> Callable[[], Any]
             f"POST / HTTP/1.1\r\n{head.replace(chr(10), chr(13) + chr(10))}"
             f"Authorization: AWS4-HMAC-SHA256 Credential={'A' * 20}/{scope}, "
             f"SignedHeaders={names}, Signature={signature}\r\n"
-            f"Content-Length: {len(payload)}\r\n\r\n".encode() + payload
+            f"Content-Length: {len(payload)}\r\n\r\n".encode()
+            + payload
         )
         found = msgspec.json.decode(connection.recv(65_536).partition(b"\r\n\r\n")[2])
         row = [
