@@ -195,3 +195,36 @@ def test_a_digest_is_found_behind_its_own_bytes_across_two_rows() -> None:
     for n, digest in enumerate([b"xxxabc", b"defyyy", b"abcdef"]):
         rows.insert(START_US + n, digest, [])
     assert rows.find(b"abcdef") == 2
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("total"), st.integers(0, 400), st.integers(0, 400)),
+        st.tuples(st.just("insert"), st.integers(0, 400), st.integers(0, 70_000)),
+        st.tuples(st.just("append"), st.just(0), st.integers(-5, 300)),
+        st.tuples(st.just("drop"), st.integers(0, 30), st.just(0)),
+        st.tuples(st.just("remove"), st.integers(0, 400), st.just(0)),
+    ),
+    min_size=10,
+    max_size=60,
+)
+
+
+@given(OPERATIONS)
+def test_sum_that_slides_is_the_sum_whatever_came_between(
+    operations: list[tuple[str, int, int]],
+) -> None:
+    column = Column.fit([float(n % 37) for n in range(300)])
+    for kind, at, value in operations:
+        length = len(column.data)
+        if kind == "total":
+            start, stop = sorted((min(at, length), min(value, length)))
+            fresh = Column(column.code, column.scale, column.data[:])
+            assert column.total(start, stop) == fresh.total(start, stop)
+        elif kind == "drop":
+            column.drop(min(at, length))
+        elif kind == "remove" and length:
+            column.remove(min(at, length - 1))
+        elif kind in ("insert", "append"):
+            place = length if kind == "append" else min(at, length)
+            column = column.inserted(place, value / 100)

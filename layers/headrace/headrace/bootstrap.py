@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headrace.definition import Definition
 
 
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _LEAST_PATIENCE_SECONDS = 0.2  # for a TLS handshake too; the deadline does not depend on it
 
 
@@ -82,7 +83,9 @@ def score_store() -> DynamoScores:
 def stream_scorer() -> StreamScorer:
     """Scores records of the stream."""
     quarantine = S3Quarantine(aws.client("s3"), _settings().quarantine_bucket)
-    return StreamScorer(_scorer(), state_store(), score_store(), quarantine, SystemClock())
+    found = StreamScorer(_scorer(), state_store(), score_store(), quarantine, SystemClock())
+    settle()
+    return found
 
 
 @cache
@@ -103,18 +106,21 @@ def request_scorer() -> RequestScorer:
     """Answers requests, and without a model those that it can."""
     stream = KinesisStream(aws.client("kinesis"), _settings().stream)
     found = RequestScorer(_request_parts(), lookups(), score_store(), stream, SystemClock())
-    _leave_to_no_collection()
+    settle()
     return found
 
 
 @cache
-def _leave_to_no_collection() -> None:
-    """Keep what is loaded by now, which stays, out of Python's garbage collections.
+def settle() -> None:
+    """Keep what is loaded by now, which stays, out of Python's garbage collections; once.
 
-    A full collection walks the whole heap of boto3 and scikit-learn and stops every thread
-    meanwhile: 200 ms were measured, four times what a request has. Once per process.
+    A full collection walks the whole heap of boto3 and the model and stops every thread meanwhile:
+    200 ms were measured, four times what a request has. And a batch of events makes more objects
+    than Python's threshold thousands of times over, with hardly a cycle among them: collecting at
+    each was half of the stream's CPU.
     """
     gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
 
 
 def _request_parts() -> Scorer:
@@ -133,7 +139,9 @@ def _request_parts() -> Scorer:
 @cache
 def batch_scorer() -> BatchScorer:
     """Runs the batch path."""
-    return BatchScorer(_scorer(), state_store(), score_store(), SystemClock())
+    found = BatchScorer(_scorer(), state_store(), score_store(), SystemClock())
+    settle()
+    return found
 
 
 def redriver(settings: Settings, client: Callable[[str], Any]) -> Redriver:

@@ -20,6 +20,10 @@ ABSENT_HASH = 2**64 - 1
 HASHES = 0
 _SCALES = (1, 10, 100, 1_000, 10_000)
 _EXACT = 2**53
+_MANY = 64
+"""Rows above which a sum is found from another one; fewer are summed as fast."""
+
+_KEPT_SUMS = 8
 _UNSIGNED = {"B": 2**8 - 1, "H": 2**16 - 1, "I": 2**32 - 1, "Q": 2**64 - 1}
 _SIGNED = {"b": -(2**7), "h": -(2**15), "i": -(2**31), "q": -(2**63)}
 _ABSENT: dict[str, float] = {**_UNSIGNED, **_SIGNED, "d": nan}
@@ -56,12 +60,15 @@ class Column:
         scale: Integers are the value times this; 1 for floats, ``HASHES`` for hashes.
         data: The packed values; absent ones are the type's ``_ABSENT``.
         absent: How many are absent.
+        sums: (start, stop, sum) of integers summed lately, from which others are found by what
+            lies between: a window slides by few rows.
     """
 
-    __slots__ = ("absent", "code", "data", "scale")
+    __slots__ = ("absent", "code", "data", "scale", "sums")
 
     def __init__(self, code: str, scale: int, data: array[Any]) -> None:
         self.code, self.scale, self.data = code, scale, data
+        self.sums: list[tuple[int, int, int]] = []
         mark = _ABSENT[code]
         self.absent = sum(map(isnan, data)) if code == "d" else data.count(mark)
 
@@ -103,6 +110,8 @@ class Column:
                 values = self.values()
                 values.insert(index, value)
                 return Column.fit(values)
+        if index < len(self.data):
+            self.sums.clear()
         self.data.insert(index, packed)
         self.absent += value is None
         return self
@@ -126,10 +135,29 @@ class Column:
 
     def total(self, start: int, stop: int) -> tuple[int, float]:
         """Number and sum of the present values between two rows, rounded once."""
+        if stop - start > _MANY and not self.absent and self.code != "d":
+            return stop - start, self._slid(start, stop) / self.scale
         part = self.packed(start, stop) if self.absent else self.data[start:stop]
         if self.code == "d":
             return len(part), fsum(part)
         return len(part), sum(part) / self.scale
+
+    def _slid(self, start: int, stop: int) -> int:
+        """The sum of integers, which are exact, from one of nearby rows where there is one."""
+        data, best, apart = self.data, -1, stop - start
+        total: int
+        for number, (first, last, _) in enumerate(self.sums):
+            if abs(first - start) + abs(last - stop) < apart:
+                best, apart = number, abs(first - start) + abs(last - stop)
+        if best < 0:
+            total = sum(data[start:stop])
+        else:
+            first, last, total = self.sums.pop(best)
+            total += _between(data, last, stop) - _between(data, first, start)
+        self.sums.append((start, stop, total))
+        if len(self.sums) > _KEPT_SUMS:
+            del self.sums[0]
+        return total
 
     def present(self, start: int, stop: int, times: list[int]) -> list[tuple[int, float]]:
         """(time, value) of the present values between two rows whose times are given."""
@@ -140,17 +168,24 @@ class Column:
         """Forget the first rows."""
         if self.absent:
             self.absent -= stop - len(self.packed(0, stop))
+        self.sums.clear()
         del self.data[:stop]
 
     def remove(self, index: int) -> None:
         """Forget one row."""
         if self.absent:
             self.absent -= 1 - len(self.packed(index, index + 1))
+        self.sums.clear()
         del self.data[index]
 
     def copy(self) -> Column:
         """A column of its own with the same values."""
         return Column(self.code, self.scale, self.data[:])
+
+
+def _between(data: array[Any], start: int, stop: int) -> int:
+    """The sum of integers from one row to another, negative where that lies before it."""
+    return sum(data[start:stop]) if start <= stop else -sum(data[stop:start])
 
 
 def _narrowest(scaled: list[int]) -> str:
