@@ -22,7 +22,8 @@ from headrace.events import Record
 from headrace.imputation import Statistic
 from headrace.loading import load_definition
 from headrace.local.moto_server import serve_moto
-from headrace.offline.train import Split, Trained, write_bundle
+from headrace.offline.bundle import write_bundle
+from headrace.offline.train import Split, Trained
 from headrace.outcome import Outcome
 from headrace.policies import steps
 
@@ -585,7 +586,7 @@ def without_model(
     functions.send(transaction(600, customer_id=600), first=13_000)
     folder = tmp_path / "model"
     shutil.copytree(model_dir, folder)
-    (folder / "bundle" / "model.joblib").write_bytes(b"altered")
+    (folder / "bundle" / "model.onnx").write_bytes(b"altered")
     monkeypatch.setenv("HEADRACE_MODEL_DIR", str(folder))
     bootstrap.forget()
     yield functions
@@ -606,7 +607,7 @@ def test_model_that_does_not_load_is_told_once_and_the_ladder_answers(
     assert (found["rung"], found["score"]) == ("prior", 0.1)
     assert total(emitted(capfd), "ModelNotLoadable") == 1
     (told,) = (each for each in caplog.records if each.levelname == "ERROR")
-    assert "model.joblib: SHA-256" in told.__dict__["error"]
+    assert "model.onnx: SHA-256" in told.__dict__["error"]
 
 
 def test_health_says_that_the_model_is_not_loaded(without_model: Functions) -> None:
@@ -615,7 +616,7 @@ def test_health_says_that_the_model_is_not_loaded(without_model: Functions) -> N
 
 
 def test_stream_fails_loudly_without_its_model(without_model: Functions) -> None:
-    with pytest.raises(BundleError, match=r"model\.joblib"):
+    with pytest.raises(BundleError, match=r"model\.onnx"):
         without_model.send(transaction(603), first=13_100)
 
 

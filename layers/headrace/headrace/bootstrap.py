@@ -40,7 +40,13 @@ def _settings() -> Settings:
 
 @cache
 def _scorer() -> Scorer:
-    return Scorer(load_bundle(_settings().model_dir))
+    bundle = load_bundle(_settings().model_dir)
+    if bundle.manifest.not_compiled:
+        # Imported here: it reads the environment, which other users of this module have not set.
+        from headrace.adapters.telemetry import note_not_compiled
+
+        note_not_compiled(bundle.manifest.not_compiled)
+    return Scorer(bundle)
 
 
 @cache
@@ -109,7 +115,7 @@ def request_scorer() -> RequestScorer:
 def _leave_to_no_collection() -> None:
     """Keep what is loaded by now, which stays, out of Python's garbage collections.
 
-    A full collection walks the whole heap of boto3 and scikit-learn and stops every thread
+    A full collection walks the whole heap of boto3 and the rest and stops every thread
     meanwhile: 200 ms were measured, four times what a request has. Once per process.
     """
     gc.freeze()
@@ -121,7 +127,7 @@ def _request_parts() -> Scorer:
         return _scorer()
     except BundleError as error:
         scorer = Scorer(load_without_model(_settings().model_dir, str(error)))
-        # Imported here: it reads the environment, which other users of this module have not set.
+        # Imported here for the reason given above.
         from headrace.adapters.telemetry import note_model_not_loaded
 
         note_model_not_loaded(error)
