@@ -146,7 +146,7 @@ def certify(
         worst=str(kinds[worst]) if differences[worst] else "",
         rows_over=int((differences > TOLERANCE).sum()),
         flips={f"{t:.6g}": int(((wanted >= t) != (got >= t)).sum()) for t in thresholds},
-        rows_apart=_rows_apart(model, whole[~np.isnan(got)]),
+        rows_apart=rows_apart(model, whole[~np.isnan(got)]),
         takes_nan=[inputs[place] for place in _taken(original, data[0], (np.nan,))],
     )
 
@@ -204,7 +204,7 @@ def _differences(wanted: Matrix, got: Matrix) -> Matrix:
     return np.where(np.isnan(found), 1.0, found)
 
 
-def _rows_apart(model: Model, rows: Matrix) -> int:
+def rows_apart(model: Model, rows: Matrix) -> int:
     """How many of some rows have other bits when cut into other batches, or in another order."""
     some = rows[:: -(-len(rows) // _MOST_APART) or 1]
     whole = np.asarray(model.score(some.tolist()))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MOST_SPLITS = 1_000
 MOST_ROUNDED = 2_000
 JUMPS_PER_INPUT = 6
+# Beyond it scikit-learn's trees refuse a row; a compiled one takes it as above every threshold.
+_LARGEST_SINGLE = float(np.finfo(np.float32).max)
 _BISECTIONS = 80  # from any two numbers that features have to two that are neighbours
 _BASE_ROWS = 3
 _EXTREMES = (
@@ -101,7 +103,7 @@ def neighbours(threshold: float) -> list[float]:
     around = [
         float(np.nextafter(each, to)) for each in (threshold, *turns) for to in (-np.inf, np.inf)
     ]
-    return [value for value in exact + around if np.isfinite(value)]
+    return [value for value in exact + around if abs(value) <= _LARGEST_SINGLE]
 
 
 def _at_thresholds(estimator: Any, rows: Matrix, random: np.random.Generator) -> Matrix:
