@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 
 from headrace import bootstrap
 from headrace.adapters.kinesis import decode_records, failures
@@ -172,17 +173,22 @@ def model_dir(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference definition with a small model, whatever bundle lies beside it."""
     folder = tmp_path_factory.mktemp("model")
     shutil.copy(root / "layers" / "model" / "definition.py", folder)
+    write_model(folder, LogisticRegression())
+    return folder
+
+
+def write_model(folder: Path, estimator: Any) -> None:
+    """A bundle beside the definition, of an estimator fitted on next to nothing."""
     definition = load_definition(folder / "definition.py")
     rows = [[float(n % 7)] * len(definition.inputs) for n in range(20)]
-    estimator = LogisticRegression().fit(rows, [int(row[0] > 3) for row in rows])
+    fitted = estimator.fit(rows, [int(row[0] > 3) for row in rows])
     statistics = {
         name: [Statistic(0.0) for _ in steps(definition.policy(name))]
         for name in definition.columns
     }
     write_bundle(
-        folder, definition, Trained(estimator, statistics, rows, Split(NOW, NOW, NOW, NOW), 0.1, {})
+        folder, definition, Trained(fitted, statistics, rows, Split(NOW, NOW, NOW, NOW), 0.1, {})
     )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -647,5 +653,29 @@ def test_misconfiguration_is_a_500_that_tells_nothing(
     bootstrap.forget()
     body = assert_problem(functions.call("POST", "/scores", transaction(503)), 500)
     assert "soon" not in json.dumps(body)
+    monkeypatch.undo()
+    bootstrap.forget()
+
+
+def test_model_that_scikit_learn_serves_is_told_when_a_function_starts(
+    functions: Functions,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = (root / "layers" / "model" / "definition.py").read_text()
+    allowing = text.replace("batch_entity=", 'if_not_compiled="scikit-learn", batch_entity=')
+    (tmp_path / "definition.py").write_text(allowing)
+    write_model(tmp_path, GaussianNB())
+    monkeypatch.setenv("HEADRACE_MODEL_DIR", str(tmp_path))
+    bootstrap.forget()
+    emitted(capfd)
+    for number in (701, 702):
+        assert functions.call("POST", "/scores", transaction(number))[1]["rung"] == "real_time"
+    assert total(emitted(capfd), "ServedByScikitLearn") == 1
+    (told,) = (each for each in caplog.records if each.levelname == "WARNING")
+    assert told.__dict__["why"].startswith("GaussianNB: no converter")
     monkeypatch.undo()
     bootstrap.forget()

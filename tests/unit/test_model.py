@@ -29,9 +29,11 @@ from headrace.model import (
     load_without_model,
     sha256,
 )
-from headrace.offline.bundle import write_bundle
+from headrace.offline.bundle import compile_bundle, write_bundle
 from headrace.offline.compile import compile_estimator
+from headrace.offline.onnx_graph import INPUTS, Graph
 from headrace.offline.train import Split, Trained
+from headrace.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -237,6 +239,51 @@ def test_manifest_alone_cannot_have_a_model_unpickled(model_dir: Path) -> None:
     reseal(model_dir / "bundle", serving="scikit-learn")
     assert "which the definition does not allow" in refusal(model_dir)
     assert not trace.exists()
+
+
+def test_compiling_a_bundle_again_gives_the_same_model_and_keeps_the_rest(model_dir: Path) -> None:
+    before = load_bundle(model_dir).manifest
+    again = compile_bundle(model_dir, np.array(ROWS))
+    assert again == before
+    assert load_bundle(model_dir).manifest == again
+    fewer = compile_bundle(model_dir).certificate
+    assert fewer is not None
+    assert fewer.rows.keys() == before.certificate.rows.keys() - {"training"}  # type: ignore[union-attr]
+
+
+def test_manifest_has_the_certificate(model_dir: Path) -> None:
+    found = load_bundle(model_dir).manifest.certificate
+    assert found is not None
+    assert (found.tolerance, found.rows_over, found.rows_apart) == (1e-9, 0, 0)
+    assert found.rows["training"] == 60
+    assert found.flips.keys() == {"0.5", "0.4"}
+    assert found.takes_nan == []
+
+
+def test_altered_original_is_not_compiled(model_dir: Path) -> None:
+    path = model_dir / "bundle" / ORIGINAL
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(BundleError, match=r"model\.joblib: SHA-256 is"):
+        compile_bundle(model_dir)
+
+
+def test_compiled_model_whose_score_depends_on_its_place_in_a_batch_is_refused(
+    model_dir: Path,
+) -> None:
+    """The sum of a column, which a batch changes, in place of the model."""
+    graph = Graph()
+    total = graph.node("ReduceSum", [graph.columns(INPUTS, [0])], {"keepdims": 1})
+    zero = graph.multiply(graph.columns(INPUTS, [0]), 0.0)
+    data = graph.serialized(graph.add(graph.node("Add", [total, zero]), 1.0), 2, {})
+    (model_dir / "bundle" / COMPILED).write_bytes(data)
+    model = OnnxModel(data)
+    golden = json.loads((model_dir / "bundle" / GOLDEN).read_text())
+    scores = model.score([row["inputs"] for row in golden])
+    for row, score in zip(golden, scores, strict=True):
+        row["score"] = score
+    (model_dir / "bundle" / GOLDEN).write_text(json.dumps(golden))
+    reseal(model_dir / "bundle")
+    assert "alone and" in refusal(model_dir)
 
 
 @pytest.mark.parametrize("fate", ["altered", "lost"])
