@@ -19,7 +19,6 @@ from headrace.certificate import Certificate
 from headrace.errors import BundleError
 from headrace.imputation import Imputer, Statistic, unfitted
 from headrace.loading import definition_hash, load_definition
-from headrace.onnx_model import SERVING, OnnxModel
 from headrace.reference import Reference
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ REFERENCE = "reference.json"
 # Processors may differ in the last bits of a power or a dot product, some 1e-15; what would move a
 # decision is far above this.
 GOLDEN_TOLERANCE = 1e-9
-SCIKIT_LEARN = "scikit-learn"
+ONNXRUNTIME, SCIKIT_LEARN = "onnxruntime", "scikit-learn"
 
 
 class Model(Protocol):
@@ -159,7 +158,7 @@ def load_bundle(model_dir: Path) -> Bundle:
     model = _served(manifest, files)
     golden = _decoded(files, GOLDEN, list[GoldenRow])
     _check_golden(model, golden)
-    if isinstance(model, OnnxModel):
+    if manifest.serving == ONNXRUNTIME:
         _check_alone(model, golden)
     reference = _decoded(files, REFERENCE, Reference)
     return Bundle(definition, manifest, model, imputer, reference)
@@ -239,13 +238,13 @@ def check_fit(manifest: Manifest, definition: Definition) -> None:
 
 
 def _check_serving(manifest: Manifest, definition: Definition) -> None:
-    if manifest.serving not in {SERVING, SCIKIT_LEARN}:
-        msg = f"{MANIFEST}: serving is {manifest.serving!r}; expected {SERVING!r}"
+    if manifest.serving not in {ONNXRUNTIME, SCIKIT_LEARN}:
+        msg = f"{MANIFEST}: serving is {manifest.serving!r}; expected {ONNXRUNTIME!r}"
         raise BundleError(msg)
     if manifest.serving == SCIKIT_LEARN and definition.if_not_compiled != SCIKIT_LEARN:
         msg = (
             f"{MANIFEST}: serving is {SCIKIT_LEARN!r}, which the definition does not allow; "
-            f"expected {SERVING!r}, or if_not_compiled={SCIKIT_LEARN!r} in the definition"
+            f"expected {ONNXRUNTIME!r}, or if_not_compiled={SCIKIT_LEARN!r} in the definition"
         )
         raise BundleError(msg)
 
@@ -275,11 +274,13 @@ def _part(files: Mapping[str, bytes], name: str) -> bytes:
 
 
 def _served(manifest: Manifest, files: Mapping[str, bytes]) -> Model:
+    # Each is imported where it serves: a function has the one or the other in its layer.
     if manifest.serving == SCIKIT_LEARN:
-        # Imported here: a function whose model is compiled has no scikit-learn.
         from headrace.sklearn_model import unpickled
 
         return unpickled(_part(files, ORIGINAL), manifest.libraries, ORIGINAL)
+    from headrace.onnx_model import OnnxModel
+
     try:
         model = OnnxModel(_part(files, COMPILED))
     except ValueError as error:
@@ -314,7 +315,7 @@ def _check_golden(model: Model, golden: Sequence[GoldenRow]) -> None:
             raise BundleError(msg)
 
 
-def _check_alone(model: OnnxModel, golden: Sequence[GoldenRow]) -> None:
+def _check_alone(model: Model, golden: Sequence[GoldenRow]) -> None:
     """A row scores alike alone and among others, on this processor too."""
     together = model.score([row.row() for row in golden])
     for number, (row, score) in enumerate(zip(golden, together, strict=True)):

@@ -15,7 +15,6 @@ import onnxruntime
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SERVING = "onnxruntime"
 # Keys of the model's metadata: numbers of the inputs in which it takes NaN, and infinity.
 TAKES_NAN, TAKES_INFINITY = "headrace.takes_nan", "headrace.takes_infinity"
 

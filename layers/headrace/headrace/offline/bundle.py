@@ -18,6 +18,7 @@ from headrace.model import (
     GOLDEN,
     IMPUTATION,
     MANIFEST,
+    ONNXRUNTIME,
     ORIGINAL,
     REFERENCE,
     SCIKIT_LEARN,
@@ -30,7 +31,7 @@ from headrace.model import (
     sha256,
 )
 from headrace.offline.compile import Compiled, compiled_for
-from headrace.onnx_model import SERVING, OnnxModel
+from headrace.onnx_model import OnnxModel
 from headrace.sklearn_model import SklearnModel, unpickled
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def manifest_of(definition: Definition, estimator: str) -> Manifest:
         model_version=content_version({}, found),
         definition_hash=found,
         inputs=list(definition.inputs),
-        serving=SERVING,
+        serving=ONNXRUNTIME,
         estimator=estimator,
         libraries={name: version(name) for name in LIBRARIES},
         trained_from="",
@@ -161,7 +162,7 @@ def _sealed(manifest: Manifest, compiled: Compiled, contents: Mapping[str, bytes
     return msgspec.structs.replace(
         manifest,
         model_version=content_version(files, manifest.definition_hash),
-        serving=SCIKIT_LEARN if compiled.data is None else SERVING,
+        serving=SCIKIT_LEARN if compiled.data is None else ONNXRUNTIME,
         libraries={**manifest.libraries, **here},
         files=files,
         certificate=compiled.certificate,
