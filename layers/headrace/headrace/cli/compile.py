@@ -44,7 +44,8 @@ def compile_model(
     """Compile the model of a bundle again, and print how its scores compare.
 
     `headrace train` does it at its end, on all training rows. Here the rows are the bundle's
-    golden rows, edge rows made of them, and those of --rows. A model that does not score as
+    golden rows, edge rows made of them, and those of --rows. Without --rows, a bundle that comes
+    out as it was keeps the certificate of its training. A model that does not score as
     scikit-learn does is refused, and the bundle stays as it was, unless the definition says
     `if_not_compiled="scikit-learn"`.
     """

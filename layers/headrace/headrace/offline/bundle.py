@@ -88,7 +88,7 @@ def compile_bundle(model_dir: Path, rows: Matrix | None = None) -> Manifest:
         rows: Rows of data to prove it on too, shape (n, inputs).
 
     Returns:
-        The new manifest.
+        The new manifest; without rows the old one, if every file comes out as it was.
 
     Raises:
         BundleError: The bundle is altered or does not fit the definition or scikit-learn.
@@ -104,7 +104,15 @@ def compile_bundle(model_dir: Path, rows: Matrix | None = None) -> Manifest:
     compiled = compiled_for(definition, estimator, proof, manifest.prior)
     contents.pop(COMPILED, None)
     contents |= _served(compiled, estimator, golden)
-    return _write(folder, contents, _sealed(manifest, compiled, contents))
+    sealed = _sealed(manifest, compiled, contents)
+    if rows is None and _same(sealed, manifest):
+        return manifest  # whose certificate is of all training rows
+    return _write(folder, contents, sealed)
+
+
+def _same(one: Manifest, other: Manifest) -> bool:
+    """Whether files and libraries are the same, so that either's certificate holds for both."""
+    return (one.files, one.libraries) == (other.files, other.libraries)
 
 
 def manifest_of(definition: Definition, estimator: str) -> Manifest:
