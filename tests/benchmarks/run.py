@@ -17,7 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ONE_CORE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-ALL = ["volume", "state", "hop", "capacity", "races", "ladder", "batch"]
+ALL = ["volume", "state", "hop", "capacity", "races", "ladder", "batch", "model"]
 BARS = {
     ("volume", "records_per_cpu_second"): (">=", 10_000),
     ("volume", "peak_memory_mb"): ("<=", 1_500),
@@ -34,6 +34,9 @@ BARS = {
     ("batch", "client_cpu_us_per_entity"): ("<=", 500),
     ("batch", "read_units_per_entity"): ("<=", 1.0),
     ("batch", "write_units_per_entity"): ("<=", 2.0),
+    ("model", "reference_times_faster"): (">=", 50),
+    ("model", "forest_times_faster"): (">=", 50),
+    ("model", "reference_rows_apart"): ("<=", 0),
 }
 
 

@@ -64,6 +64,54 @@ def test_training_again_gives_the_same_bundle(
     assert first[1] == second[1]
 
 
+def test_compile_proves_a_bundle_on_golden_rows_and_on_rows_of_a_replay(
+    files: tuple[Path, Path], root: Path, tmp_path: Path
+) -> None:
+    folder, scores = tmp_path / "model", tmp_path / "s.parquet"
+    shutil.copytree(root / "layers" / "model", folder)
+    version = load_bundle(folder).manifest.model_version
+    assert run("replay", "--events", files[0], "--labels", files[1], "--out", scores)[0] == 0
+    code, out, err = run("compile", folder)
+    assert code == 0, err
+    assert "largest difference" in out
+    assert "training rows compared" in out
+    code, out, err = run("compile", folder, "--rows", scores, "--json")
+    assert code == 0, err
+    found = json.loads(out)["certificate"]
+    assert found["rows"]["training"] == len(pl.read_parquet(scores))
+    assert (found["rows_over"], found["rows_apart"]) == (0, 0)
+    assert load_bundle(folder).manifest.model_version == version
+
+
+def test_compile_says_what_rows_lack(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "layers" / "model", tmp_path / "model")
+    pl.DataFrame({"amount": [1.0]}).write_parquet(tmp_path / "rows.parquet")
+    code, _, err = run("compile", tmp_path / "model", "--rows", tmp_path / "rows.parquet")
+    assert code == 1
+    assert "rows.parquet lacks is_weekend" in err
+
+
+def test_training_that_scikit_learn_must_serve_says_so_and_without_leave_fails(
+    files: tuple[Path, Path], root: Path, tmp_path: Path
+) -> None:
+    text = (root / "layers/model/definition.py").read_text()
+    (tmp_path / "definition.py").write_text(text)
+    (tmp_path / "estimator.py").write_text(
+        "from sklearn.naive_bayes import GaussianNB\ndef build():\n    return GaussianNB()\n"
+    )
+    options = ["--events", files[0], "--labels", files[1], "--model-dir", tmp_path]
+    code, _, err = run("train", *options)
+    assert code == 1
+    assert "GaussianNB: no converter for this model" in err
+    assert not (tmp_path / "bundle").exists()
+    allowing = text.replace("batch_entity=", 'if_not_compiled="scikit-learn", batch_entity=')
+    (tmp_path / "definition.py").write_text(allowing)
+    code, _, err = run("train", *options)
+    assert code == 0, err
+    assert "Served by scikit-learn, not compiled:" in err
+    assert load_bundle(tmp_path).manifest.serving == "scikit-learn"
+
+
 def test_replay_gives_one_row_per_event_and_one_per_entity_and_view(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -21,7 +21,8 @@ from headrace.loading import load_definition
 from headrace.local.runtime import FunctionFailed
 from headrace.local.session import Session, write_session
 from headrace.local.stack import LocalAws
-from headrace.offline.train import Split, Trained, write_bundle
+from headrace.offline.bundle import write_bundle
+from headrace.offline.train import Split, Trained
 from headrace.policies import steps
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 
 from headrace import bootstrap
 from headrace.adapters.kinesis import decode_records, failures
@@ -22,7 +23,8 @@ from headrace.events import Record
 from headrace.imputation import Statistic
 from headrace.loading import load_definition
 from headrace.local.moto_server import serve_moto
-from headrace.offline.train import Split, Trained, write_bundle
+from headrace.offline.bundle import write_bundle
+from headrace.offline.train import Split, Trained
 from headrace.outcome import Outcome
 from headrace.policies import steps
 
@@ -171,17 +173,22 @@ def model_dir(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference definition with a small model, whatever bundle lies beside it."""
     folder = tmp_path_factory.mktemp("model")
     shutil.copy(root / "layers" / "model" / "definition.py", folder)
+    write_model(folder, LogisticRegression())
+    return folder
+
+
+def write_model(folder: Path, estimator: Any) -> None:
+    """A bundle beside the definition, of an estimator fitted on next to nothing."""
     definition = load_definition(folder / "definition.py")
     rows = [[float(n % 7)] * len(definition.inputs) for n in range(20)]
-    estimator = LogisticRegression().fit(rows, [int(row[0] > 3) for row in rows])
+    fitted = estimator.fit(rows, [int(row[0] > 3) for row in rows])
     statistics = {
         name: [Statistic(0.0) for _ in steps(definition.policy(name))]
         for name in definition.columns
     }
     write_bundle(
-        folder, definition, Trained(estimator, statistics, rows, Split(NOW, NOW, NOW, NOW), 0.1, {})
+        folder, definition, Trained(fitted, statistics, rows, Split(NOW, NOW, NOW, NOW), 0.1, {})
     )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -585,7 +592,7 @@ def without_model(
     functions.send(transaction(600, customer_id=600), first=13_000)
     folder = tmp_path / "model"
     shutil.copytree(model_dir, folder)
-    (folder / "bundle" / "model.joblib").write_bytes(b"altered")
+    (folder / "bundle" / "model.onnx").write_bytes(b"altered")
     monkeypatch.setenv("HEADRACE_MODEL_DIR", str(folder))
     bootstrap.forget()
     yield functions
@@ -606,7 +613,7 @@ def test_model_that_does_not_load_is_told_once_and_the_ladder_answers(
     assert (found["rung"], found["score"]) == ("prior", 0.1)
     assert total(emitted(capfd), "ModelNotLoadable") == 1
     (told,) = (each for each in caplog.records if each.levelname == "ERROR")
-    assert "model.joblib: SHA-256" in told.__dict__["error"]
+    assert "model.onnx: SHA-256" in told.__dict__["error"]
 
 
 def test_health_says_that_the_model_is_not_loaded(without_model: Functions) -> None:
@@ -615,7 +622,7 @@ def test_health_says_that_the_model_is_not_loaded(without_model: Functions) -> N
 
 
 def test_stream_fails_loudly_without_its_model(without_model: Functions) -> None:
-    with pytest.raises(BundleError, match=r"model\.joblib"):
+    with pytest.raises(BundleError, match=r"model\.onnx"):
         without_model.send(transaction(603), first=13_100)
 
 
@@ -646,5 +653,29 @@ def test_misconfiguration_is_a_500_that_tells_nothing(
     bootstrap.forget()
     body = assert_problem(functions.call("POST", "/scores", transaction(503)), 500)
     assert "soon" not in json.dumps(body)
+    monkeypatch.undo()
+    bootstrap.forget()
+
+
+def test_model_that_scikit_learn_serves_is_told_when_a_function_starts(
+    functions: Functions,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = (root / "layers" / "model" / "definition.py").read_text()
+    allowing = text.replace("batch_entity=", 'if_not_compiled="scikit-learn", batch_entity=')
+    (tmp_path / "definition.py").write_text(allowing)
+    write_model(tmp_path, GaussianNB())
+    monkeypatch.setenv("HEADRACE_MODEL_DIR", str(tmp_path))
+    bootstrap.forget()
+    emitted(capfd)
+    for number in (701, 702):
+        assert functions.call("POST", "/scores", transaction(number))[1]["rung"] == "real_time"
+    assert total(emitted(capfd), "ServedByScikitLearn") == 1
+    (told,) = (each for each in caplog.records if each.levelname == "WARNING")
+    assert told.__dict__["why"].startswith("GaussianNB: no converter")
     monkeypatch.undo()
     bootstrap.forget()

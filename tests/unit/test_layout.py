@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,7 @@ LOCKS = [
 ]
 LONGEST_MODULE = 351
 
+NOT_FOR_SCORING = {"sklearn", "scipy", "joblib", "pandas", "skl2onnx", "onnx", "polars"}
 READS_ENVIRONMENT = {"settings.py", "local/runtime.py"}
 READS_CLOCK = {"adapters/clock.py"}
 MAY_READ_CLOCK_IN = {"local", "cli", "offline"}
@@ -87,6 +88,12 @@ def imported(path: Path) -> set[str]:
     return found
 
 
+def contracts() -> dict[str, dict[str, Any]]:
+    """The import linter's contracts by id."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return {each["id"]: each for each in project["tool"]["importlinter"]["contracts"]}
+
+
 def make_targets() -> set[str]:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     return set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))
@@ -106,13 +113,62 @@ def test_imports_point_inwards_only() -> None:
 
 
 def test_every_module_from_scoring_inwards_is_held_pure() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    inwards, pure = project["tool"]["importlinter"]["contracts"]
-    layers = [re.findall(r"\w+", layer) for layer in inwards["layers"]]
+    found = contracts()
+    layers = [re.findall(r"\w+", layer) for layer in found["inwards"]["layers"]]
     scoring = next(place for place, layer in enumerate(layers) if "scoring" in layer)
     inner = {name for layer in layers[scoring:] for name in layer}
     here = {f"headrace.{path.stem}" for path in PACKAGE.glob("*.py") if path.stem in inner}
-    assert set(pure["source_modules"]) == here
+    assert set(found["pure-core"]["source_modules"]) == here
+
+
+def test_one_module_alone_may_bring_scikit_learn_to_what_scores() -> None:
+    found = contracts()["compiled"]
+    assert found["ignore_imports"] == ["headrace.model -> headrace.sklearn_model"]
+    assert set(found["forbidden_modules"]) >= NOT_FOR_SCORING
+    scoring = [path for path in MODULES if within(path).split("/")[0] not in MAY_READ_CLOCK_IN]
+    names = NOT_FOR_SCORING | {"pickle"}
+    users = {
+        within(path)
+        for path in scoring + FUNCTIONS
+        if {name.partition(".")[0] for name in imported(path)} & names
+    }
+    assert users == {"sklearn_model.py"}
+
+
+SCORE_IN_A_FRESH_PROCESS = """
+import importlib.util, sys
+from pathlib import Path
+from headrace import bootstrap
+from headrace.model import load_bundle
+from headrace.scoring import Scorer
+root = Path(sys.argv[1])
+scorer = Scorer(load_bundle(root / "layers" / "model"))
+(score,) = scorer.bundle.model.score([[1.0] * len(scorer.bundle.manifest.inputs)])
+for path in sorted((root / "functions").glob("*/app.py")):
+    spec = importlib.util.spec_from_file_location(path.parent.name, path)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+print(0 < score < 1, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_functions_and_a_score_load_neither_scikit_learn_nor_what_compiles() -> None:
+    settings = {
+        "PYTHONPATH": str(PACKAGE.parent),
+        "POWERTOOLS_SERVICE_NAME": "headrace",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", SCORE_IN_A_FRESH_PROCESS, ROOT],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    scored, *loaded = run.stdout.split()
+    assert scored == "True"
+    assert {"headrace", "onnxruntime", "numpy"} <= set(loaded)
+    assert NOT_FOR_SCORING & set(loaded) == set()
 
 
 def test_functions_import_neither_each_other_nor_what_is_not_for_lambda() -> None:

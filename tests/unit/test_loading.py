@@ -243,6 +243,9 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
      "freshness of 'card': datetime.timedelta(0); expected a duration of more than 0"),
     ("freshness-entity", {"freshness": {Entity("person"): days(1)}},
      "freshness: Entity(name='person') is no entity of the scored source; mend it"),
+    ("if-not-compiled", {"if_not_compiled": "hope"},
+     "if_not_compiled: 'hope'; expected 'refuse' or 'scikit-learn'"),
+    ("if-not-compiled-type", {"if_not_compiled": None}, "if_not_compiled is None; expected 'ref"),
     ("freshness-list", {"freshness": [card]}, "freshness is [Entity(name='card')]; expected"),
     ("text-constant", {"imputation": {"amount": Constant("x")}}, "imputation of 'amount'"),  # type: ignore[arg-type]
 ]  # fmt: skip

@@ -9,24 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
+import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 
-from headrace.errors import BundleError, DefinitionError
+from headrace.errors import BundleError, DefinitionError, NotCompiled
 from headrace.imputation import Statistic
 from headrace.loading import load_definition
 from headrace.model import (
+    COMPILED,
     GOLDEN,
     IMPUTATION,
     MANIFEST,
-    MODEL,
+    ORIGINAL,
     REFERENCE,
     content_version,
     load_bundle,
     load_without_model,
     sha256,
 )
-from headrace.offline.train import Split, Trained, write_bundle
+from headrace.offline.bundle import compile_bundle, write_bundle
+from headrace.offline.compile import compile_estimator
+from headrace.offline.onnx_graph import INPUTS, Graph
+from headrace.offline.train import Split, Trained
+from headrace.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,18 +54,31 @@ ROWS = [[float(n % 7), float(n % 5)] for n in range(60)]
 LABELS = [int(length > 3) for length, _ in ROWS]
 
 
-@pytest.fixture(scope="module")
-def trained_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "definition.py").write_text(TEXT)
+def written(folder: Path, estimator: Any, text: str = TEXT) -> Path:
+    """A folder with a definition and the bundle of an estimator."""
+    (folder / "definition.py").write_text(text)
     definition = load_definition(folder / "definition.py")
     at = [datetime(2025, 5, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
-    estimator = LogisticRegression().fit(ROWS, LABELS)
     statistics = {name: [Statistic(2.5)] for name in definition.columns}
+    fitted = estimator.fit(ROWS, LABELS)
     write_bundle(
-        folder, definition, Trained(estimator, statistics, ROWS, Split(*at), 0.4, {"auc": 1.0})
+        folder, definition, Trained(fitted, statistics, ROWS, Split(*at), 0.4, {"auc": 1.0})
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("model"), LogisticRegression())
+
+
+@pytest.fixture
+def pickled_dir(tmp_path: Path) -> Path:
+    """A model that has no compiled form, under a definition that lets scikit-learn serve it."""
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    text = TEXT.replace("batch_entity", 'if_not_compiled="scikit-learn", batch_entity')
+    return written(folder, GaussianNB(), text)
 
 
 @pytest.fixture
@@ -92,7 +112,7 @@ def refusal(model_dir: Path) -> str:
 def test_bundle_scores_as_the_estimator_that_was_written(model_dir: Path) -> None:
     bundle = load_bundle(model_dir)
     expected = LogisticRegression().fit(ROWS, LABELS).predict_proba(ROWS)[:, 1].tolist()
-    assert bundle.model.score(ROWS) == expected
+    assert bundle.model.score(ROWS) == pytest.approx(expected, abs=1e-15)
     assert bundle.model.score([]) == []
 
 
@@ -101,7 +121,7 @@ def test_manifest_says_what_the_bundle_is_and_came_from(model_dir: Path) -> None
     assert manifest.inputs == ["length", "person_count_1d"]
     assert (manifest.rows, manifest.prior, manifest.metrics) == (60, 0.4, {"auc": 1.0})
     assert manifest.trained_from == "2025-05-01T00:00:00+00:00"
-    assert set(manifest.files) == {MODEL, IMPUTATION, GOLDEN, REFERENCE}
+    assert set(manifest.files) == {COMPILED, ORIGINAL, IMPUTATION, GOLDEN, REFERENCE}
     assert manifest.estimator == "LogisticRegression()"
     assert len(manifest.model_version) == 12
     assert manifest.libraries.keys() >= {"scikit-learn", "numpy"}
@@ -119,14 +139,14 @@ def test_writing_the_same_bundle_again_gives_the_same_version(model_dir: Path) -
     assert again.model_version == first.model_version
 
 
-@pytest.mark.parametrize("name", [MODEL, IMPUTATION, GOLDEN])
+@pytest.mark.parametrize("name", [COMPILED, IMPUTATION, GOLDEN])
 def test_altered_file_is_refused_before_it_is_read(model_dir: Path, name: str) -> None:
     path = model_dir / "bundle" / name
     path.write_bytes(path.read_bytes() + b" ")
     assert refusal(model_dir).startswith(f"{name}: SHA-256 is ")
 
 
-@pytest.mark.parametrize("name", [MODEL, IMPUTATION, GOLDEN])
+@pytest.mark.parametrize("name", [COMPILED, IMPUTATION, GOLDEN])
 def test_missing_file_is_refused_by_name(model_dir: Path, name: str) -> None:
     (model_dir / "bundle" / name).unlink()
     assert refusal(model_dir).startswith(f"{name}: cannot be read (No such file or directory)")
@@ -150,17 +170,14 @@ def test_manifest_that_cannot_be_read_is_refused(model_dir: Path, text: str, mes
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 1}, "format is 1; this version reads 2"),
+        ({"format": 1}, "format is 1; this version reads 3"),
         ({"definition_hash": "0" * 16}, "the model was trained with 0000000000000000: train"),
         ({"model_version": "0" * 12}, "model version: got 000000000000; the files make it"),
         ({"inputs": ["person_count_1d", "length"]}, "inputs: got ['person_count_1d', 'length']"),
-        ({"libraries": {"scikit-learn": "1.0.2"}}, "the model was trained with 1.0.2: train again"),
-        ({"libraries": {}}, "the model was trained with unknown"),
         ({"files": {}}, "model version: got"),
         ({"serving": "telepathy"}, "serving is 'telepathy'"),
     ],
-    ids=["format", "definition", "version", "inputs", "scikit-learn", "libraries", "files",
-         "serving"],
+    ids=["format", "definition", "version", "inputs", "files", "serving"],
 )  # fmt: skip
 def test_altered_manifest_is_refused(
     model_dir: Path, changes: dict[str, Any], message: str
@@ -169,14 +186,119 @@ def test_altered_manifest_is_refused(
     assert message in refusal(model_dir)
 
 
-def test_patch_release_of_scikit_learn_is_no_obstacle(model_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("libraries", "message"),
+    [
+        ({"scikit-learn": "1.0.2"}, "the model was trained with 1.0.2: train again"),
+        ({}, "the model was trained with unknown"),
+    ],
+    ids=["another", "unknown"],
+)
+def test_another_scikit_learn_hinders_only_a_model_that_it_serves(
+    model_dir: Path, pickled_dir: Path, libraries: dict[str, str], message: str
+) -> None:
+    for folder in (model_dir, pickled_dir):
+        change(folder / "bundle" / MANIFEST, lambda found: found.update(libraries=libraries))
+    assert message in refusal(pickled_dir)
+    assert load_bundle(model_dir).manifest.libraries == libraries
+
+
+def test_patch_release_of_scikit_learn_is_no_obstacle(pickled_dir: Path) -> None:
     def patch(manifest: Any) -> None:
         libraries = manifest["libraries"]
         minor = libraries["scikit-learn"].rsplit(".", 1)[0]
         libraries["scikit-learn"] = f"{minor}.99"
 
-    change(model_dir / "bundle" / MANIFEST, patch)
-    assert load_bundle(model_dir).manifest.rows == 60
+    change(pickled_dir / "bundle" / MANIFEST, patch)
+    assert load_bundle(pickled_dir).manifest.rows == 60
+
+
+def test_model_without_compiled_form_is_served_by_scikit_learn_where_that_is_allowed(
+    pickled_dir: Path,
+) -> None:
+    bundle = load_bundle(pickled_dir)
+    expected = GaussianNB().fit(ROWS, LABELS).predict_proba(ROWS)[:, 1].tolist()
+    assert bundle.model.score(ROWS) == expected
+    assert bundle.manifest.serving == "scikit-learn"
+    assert bundle.manifest.not_compiled.startswith("GaussianNB: no converter for this model")
+    assert COMPILED not in bundle.manifest.files
+
+
+def test_model_without_compiled_form_is_refused_by_default_and_the_old_bundle_stays(
+    model_dir: Path,
+) -> None:
+    before = load_bundle(model_dir).manifest
+    with pytest.raises(NotCompiled, match=r"GaussianNB: no converter.*if_not_compiled='scikit-l"):
+        written(model_dir, GaussianNB())
+    assert load_bundle(model_dir).manifest == before
+
+
+def test_manifest_alone_cannot_have_a_model_unpickled(model_dir: Path) -> None:
+    trace = model_dir / "trace"
+    joblib.dump(_Tracer(trace), model_dir / "bundle" / ORIGINAL)
+    reseal(model_dir / "bundle", serving="scikit-learn")
+    assert "which the definition does not allow" in refusal(model_dir)
+    assert not trace.exists()
+
+
+def test_compiling_a_bundle_again_gives_the_same_model_and_keeps_the_rest(model_dir: Path) -> None:
+    before = load_bundle(model_dir).manifest
+    again = compile_bundle(model_dir, np.array(ROWS))
+    assert again == before
+    assert load_bundle(model_dir).manifest == again
+
+
+def test_certificate_of_training_stands_while_nothing_changed(model_dir: Path) -> None:
+    before = load_bundle(model_dir).manifest
+    assert compile_bundle(model_dir) == before
+    libraries = {**before.libraries, "onnxruntime": "1.0"}
+    change(model_dir / "bundle" / MANIFEST, lambda found: found.update(libraries=libraries))
+    again = compile_bundle(model_dir)
+    assert again.libraries == before.libraries
+    assert again.certificate is not None
+    assert "training" not in again.certificate.rows
+
+
+def test_manifest_has_the_certificate(model_dir: Path) -> None:
+    found = load_bundle(model_dir).manifest.certificate
+    assert found is not None
+    assert (found.tolerance, found.rows_over, found.rows_apart) == (1e-9, 0, 0)
+    assert found.rows["training"] == 60
+    assert found.flips.keys() == {"0.5", "0.4"}
+    assert found.takes_nan == []
+
+
+def test_altered_original_is_not_compiled(model_dir: Path) -> None:
+    path = model_dir / "bundle" / ORIGINAL
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(BundleError, match=r"model\.joblib: SHA-256 is"):
+        compile_bundle(model_dir)
+
+
+def test_compiled_model_whose_score_depends_on_its_place_in_a_batch_is_refused(
+    model_dir: Path,
+) -> None:
+    """The sum of a column, which a batch changes, in place of the model."""
+    graph = Graph()
+    total = graph.node("ReduceSum", [graph.columns(INPUTS, [0])], {"keepdims": 1})
+    zero = graph.multiply(graph.columns(INPUTS, [0]), 0.0)
+    data = graph.serialized(graph.add(graph.node("Add", [total, zero]), 1.0), 2, {})
+    (model_dir / "bundle" / COMPILED).write_bytes(data)
+    model = OnnxModel(data)
+    golden = json.loads((model_dir / "bundle" / GOLDEN).read_text())
+    scores = model.score([row["inputs"] for row in golden])
+    for row, score in zip(golden, scores, strict=True):
+        row["score"] = score
+    (model_dir / "bundle" / GOLDEN).write_text(json.dumps(golden))
+    reseal(model_dir / "bundle")
+    assert "alone and" in refusal(model_dir)
+
+
+@pytest.mark.parametrize("fate", ["altered", "lost"])
+def test_original_is_not_read_where_the_compiled_model_serves(model_dir: Path, fate: str) -> None:
+    original = model_dir / "bundle" / ORIGINAL
+    original.write_bytes(b"altered") if fate == "altered" else original.unlink()
+    assert load_bundle(model_dir).model.score(ROWS)
 
 
 def test_definition_that_changed_after_training_is_refused(model_dir: Path) -> None:
@@ -190,14 +312,14 @@ def test_definition_with_mistakes_is_told_as_such(model_dir: Path) -> None:
         load_bundle(model_dir)
 
 
-def test_nothing_is_unpickled_before_the_manifest_fits(model_dir: Path) -> None:
+def test_nothing_is_unpickled_before_the_manifest_fits(pickled_dir: Path) -> None:
     """A pickle that writes a file when it is loaded stands in for a hostile one."""
-    trace = model_dir / "trace"
-    joblib.dump(_Tracer(trace), model_dir / "bundle" / MODEL)
-    assert "SHA-256" in refusal(model_dir)
+    trace = pickled_dir / "trace"
+    joblib.dump(_Tracer(trace), pickled_dir / "bundle" / ORIGINAL)
+    assert "SHA-256" in refusal(pickled_dir)
     assert not trace.exists()
-    reseal(model_dir / "bundle", libraries={"scikit-learn": "0.1"})
-    assert "scikit-learn: got" in refusal(model_dir)
+    reseal(pickled_dir / "bundle", libraries={"scikit-learn": "0.1"})
+    assert "scikit-learn: got" in refusal(pickled_dir)
     assert not trace.exists()
 
 
@@ -230,26 +352,41 @@ def test_bundle_without_a_statistic_is_refused(model_dir: Path) -> None:
     assert "0 statistics for length; expected 1" in refusal(model_dir)
 
 
-def test_manifest_that_does_not_list_the_model_is_refused(model_dir: Path) -> None:
-    change(model_dir / "bundle" / MANIFEST, lambda manifest: manifest["files"].pop(MODEL))
-    reseal(model_dir / "bundle")
-    assert "files lacks model.joblib" in refusal(model_dir)
+@pytest.mark.parametrize("name", [COMPILED, ORIGINAL])
+def test_manifest_that_does_not_list_the_model_that_serves_is_refused(
+    model_dir: Path, pickled_dir: Path, name: str
+) -> None:
+    folder = model_dir if name == COMPILED else pickled_dir
+    change(folder / "bundle" / MANIFEST, lambda manifest: manifest["files"].pop(name))
+    reseal(folder / "bundle")
+    assert f"files lacks {name}" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     "content", [b"not a pickle", b"", b"cnonesuch_module\nThing\n."], ids=["text", "empty", "class"]
 )
-def test_model_that_cannot_be_unpickled_is_refused(model_dir: Path, content: bytes) -> None:
-    (model_dir / "bundle" / MODEL).write_bytes(content)
-    reseal(model_dir / "bundle")
-    assert refusal(model_dir).startswith("model.joblib: ")
+def test_model_that_cannot_be_unpickled_is_refused(pickled_dir: Path, content: bytes) -> None:
+    (pickled_dir / "bundle" / ORIGINAL).write_bytes(content)
+    reseal(pickled_dir / "bundle")
+    assert refusal(pickled_dir).startswith("model.joblib: cannot be unpickled")
 
 
-def test_model_for_other_inputs_is_refused(model_dir: Path) -> None:
-    narrow = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
-    joblib.dump(narrow, model_dir / "bundle" / MODEL)
+@pytest.mark.parametrize("content", [b"not a model", b""], ids=["text", "empty"])
+def test_compiled_model_that_cannot_be_loaded_is_refused(model_dir: Path, content: bytes) -> None:
+    (model_dir / "bundle" / COMPILED).write_bytes(content)
     reseal(model_dir / "bundle")
-    assert "golden" in refusal(model_dir)
+    assert refusal(model_dir).startswith("model.onnx: onnxruntime ")
+
+
+def test_model_for_other_inputs_is_refused(model_dir: Path, pickled_dir: Path) -> None:
+    rows = np.array([[0.0], [1.0]])
+    narrow = LogisticRegression().fit(rows, [0, 1])
+    (model_dir / "bundle" / COMPILED).write_bytes(compile_estimator(narrow, rows))
+    joblib.dump(narrow, pickled_dir / "bundle" / ORIGINAL)
+    for folder in (model_dir, pickled_dir):
+        reseal(folder / "bundle")
+    assert "model.onnx: takes 1 inputs; the manifest lists 2" in refusal(model_dir)
+    assert "golden" in refusal(pickled_dir)
 
 
 def test_reference_bundle_loads_and_scores(root: Path) -> None:
@@ -259,7 +396,7 @@ def test_reference_bundle_loads_and_scores(root: Path) -> None:
     assert 0 < bundle.manifest.prior < 1
 
 
-@pytest.mark.parametrize("lost", [MODEL, GOLDEN, IMPUTATION])
+@pytest.mark.parametrize("lost", [COMPILED, GOLDEN, IMPUTATION])
 def test_without_its_model_a_bundle_still_knows_definition_and_prior(
     trained_dir: Path, tmp_path: Path, lost: str
 ) -> None:

@@ -42,7 +42,13 @@ def _settings() -> Settings:
 
 @cache
 def _scorer() -> Scorer:
-    return Scorer(load_bundle(_settings().model_dir))
+    bundle = load_bundle(_settings().model_dir)
+    if bundle.manifest.not_compiled:
+        # Imported here: it reads the environment, which other users of this module have not set.
+        from headrace.adapters.telemetry import note_not_compiled
+
+        note_not_compiled(bundle.manifest.not_compiled)
+    return Scorer(bundle)
 
 
 @cache
@@ -129,7 +135,7 @@ def _request_parts() -> Scorer:
         return _scorer()
     except BundleError as error:
         scorer = Scorer(load_without_model(_settings().model_dir, str(error)))
-        # Imported here: it reads the environment, which other users of this module have not set.
+        # Imported here for the reason given above.
         from headrace.adapters.telemetry import note_model_not_loaded
 
         note_model_not_loaded(error)

@@ -235,6 +235,8 @@ class Definition:
         fresh_for: How long a real-time score is given on look-up and needs no batch score.
         batch_valid_for: A batch score older than this is not given any more.
         freshness: Entity -> how old the newest event that a score uses of it should be at most.
+        if_not_compiled: What becomes of a model whose compiled form does not score as it does:
+            ``"refuse"`` it, or serve it by ``"scikit-learn"``.
     """
 
     sources: Sequence[Source]
@@ -250,6 +252,7 @@ class Definition:
     batch_valid_for: timedelta = timedelta(days=2)
     tables: Sequence[Table] = ()
     freshness: Mapping[Entity, timedelta] = field(default_factory=dict)
+    if_not_compiled: str = "refuse"
 
     @property
     def scored_views(self) -> tuple[View, ...]:

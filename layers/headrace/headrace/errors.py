@@ -16,6 +16,7 @@
     `-- Misconfigured            the set-up is wrong: a person must mend it
         |-- DefinitionError      the definition file has mistakes (all of them at once)
         |-- BundleError          the model bundle is missing, altered or does not fit
+        |-- NotCompiled          a model has no compiled form that scores as it does
         |-- StateError           a stored state cannot be read with this definition
         `-- SettingsError        an environment variable is missing or wrong
 
@@ -132,6 +133,10 @@ class DefinitionError(Misconfigured):
 
 class BundleError(Misconfigured):
     """The bundle is missing, altered, or does not fit the definition or the libraries."""
+
+
+class NotCompiled(Misconfigured):
+    """A model has no compiled form, or one that does not score as it does within tolerance."""
 
 
 class StateError(Misconfigured):

@@ -49,6 +49,7 @@ _AGGREGATES = (
 )  # fmt: skip
 _LIST = (list, tuple), "a list"
 _DURATION = (timedelta,), "a duration, such as days(7)"
+_IF_NOT_COMPILED = ("refuse", "scikit-learn")
 _DEFINITION_TYPES = {
     "sources": _LIST,
     "views": _LIST,
@@ -61,6 +62,7 @@ _DEFINITION_TYPES = {
     "fresh_for": _DURATION,
     "batch_valid_for": _DURATION,
     "freshness": ((dict,), "a dict of Entity to duration"),
+    "if_not_compiled": ((str,), "'refuse' or 'scikit-learn'"),
 }
 _SOURCE_TYPES = {
     "entities": ((dict,), "a dict of field to Entity"),
@@ -265,3 +267,6 @@ def _scoring_mistakes(definition: Definition) -> Iterator[str]:
     for name in ("fresh_for", "batch_valid_for"):
         if getattr(definition, name) <= timedelta(0):
             yield f"{name}: {getattr(definition, name)}; expected more than 0"
+    if definition.if_not_compiled not in _IF_NOT_COMPILED:
+        expected = " or ".join(map(repr, _IF_NOT_COMPILED))
+        yield f"if_not_compiled: {definition.if_not_compiled!r}; expected {expected}"

@@ -1,23 +1,21 @@
 """The bundle: a trained model with all that belongs to it, verified before anything is loaded.
 
-Hashes, library versions and the definition's hash are compared before the model is unpickled;
-golden rows are scored after. May import imputation, loading, definition and errors.
+Hashes and the definition's hash are compared before the compiled model is loaded; golden rows are
+scored after. Nothing is unpickled, unless the definition and the manifest say that scikit-learn
+serves. May import onnx_model, certificate, imputation, loading, definition and errors.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from math import nan
 from typing import TYPE_CHECKING, Any, Protocol
 
-import joblib
 import msgspec
-import numpy as np
 
+from headrace.certificate import Certificate
 from headrace.errors import BundleError
 from headrace.imputation import Imputer, Statistic, unfitted
 from headrace.loading import definition_hash, load_definition
@@ -29,15 +27,17 @@ if TYPE_CHECKING:
 
     from headrace.definition import Definition
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
-MODEL = "model.joblib"
+COMPILED = "model.onnx"
+ORIGINAL = "model.joblib"
 IMPUTATION = "imputation.json"
 GOLDEN = "golden.json"
 REFERENCE = "reference.json"
+# Processors may differ in the last bits of a power or a dot product, some 1e-15; what would move a
+# decision is far above this.
 GOLDEN_TOLERANCE = 1e-9
-SERVING = "scikit-learn"
-_PICKLE_BOUND = ("scikit-learn",)
+ONNXRUNTIME, SCIKIT_LEARN = "onnxruntime", "scikit-learn"
 
 
 class Model(Protocol):
@@ -50,21 +50,6 @@ class Model(Protocol):
             rows: Shape (n, inputs), in the manifest's order of inputs; NaN where the definition
                 leaves a value absent.
         """
-
-
-class SklearnModel:
-    """A scikit-learn classifier or pipeline with ``predict_proba``."""
-
-    def __init__(self, estimator: Any) -> None:
-        self._estimator = estimator
-
-    def score(self, rows: Sequence[Sequence[float]]) -> list[float]:
-        """See ``Model.score``."""
-        if not rows:
-            return []
-        found = self._estimator.predict_proba(np.asarray(rows, dtype=np.float64))
-        scores: list[float] = found[:, 1].tolist()
-        return scores
 
 
 class AbsentModel:
@@ -96,7 +81,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         model_version: First 12 hex digits of a hash over the files and the definition.
         definition_hash: Hash of the definition that it was trained with.
         inputs: Names of the model's inputs, in order.
-        serving: How the model is scored: ``scikit-learn``.
+        serving: What scores: ``onnxruntime``, or ``scikit-learn`` where the definition allows it.
         estimator: The estimator, as text.
         libraries: Distribution -> version that it was trained with.
         trained_from: First event time of the training rows, ISO 8601 UTC.
@@ -105,6 +90,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         prior: Positive rate of the training rows: the score when nothing is known.
         metrics: Metrics on the rows that were held out.
         files: File name -> SHA-256.
+        certificate: What was compared when it was compiled; None if it never scored.
+        not_compiled: Why scikit-learn serves; empty where it does not.
     """
 
     format: int
@@ -120,10 +107,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     prior: float
     metrics: dict[str, float]
     files: dict[str, str]
+    certificate: Certificate | None = None
+    not_compiled: str = ""
 
 
 class GoldenRow(msgspec.Struct, frozen=True):
-    """Inputs (None stands for NaN) with the score that training saw for them."""
+    """Inputs (None stands for NaN) with the score that the served model gave for them."""
 
     inputs: list[float | None]
     score: float
@@ -152,17 +141,25 @@ def load_bundle(model_dir: Path) -> Bundle:
 
     Raises:
         DefinitionError: The definition has mistakes.
-        BundleError: A file is missing, altered, made for another definition or by another
-            scikit-learn, or golden rows score differently.
+        BundleError: A file is missing, altered or made for another definition, the model does not
+            load, or golden rows score differently.
     """
     definition = load_definition(model_dir / "definition.py")
     folder = model_dir / "bundle"
-    manifest = _read_manifest(folder)
-    _check_fit(manifest, definition)
-    files = {name: _read_verified(folder / name, sha) for name, sha in manifest.files.items()}
+    manifest = read_manifest(folder)
+    check_fit(manifest, definition)
+    unused = COMPILED if manifest.serving == SCIKIT_LEARN else ORIGINAL  # may be large
+    files = {
+        name: read_verified(folder / name, sha)
+        for name, sha in manifest.files.items()
+        if name != unused
+    }
     imputer = Imputer(definition, _decoded(files, IMPUTATION, dict[str, list[Statistic]]))
-    model = SklearnModel(_unpickled(_part(files, MODEL)))
-    _check_golden(model, _decoded(files, GOLDEN, list[GoldenRow]))
+    model = _served(manifest, files)
+    golden = _decoded(files, GOLDEN, list[GoldenRow])
+    _check_golden(model, golden)
+    if manifest.serving == ONNXRUNTIME:
+        _check_alone(model, golden)
     reference = _decoded(files, REFERENCE, Reference)
     return Bundle(definition, manifest, model, imputer, reference)
 
@@ -179,7 +176,7 @@ def load_without_model(model_dir: Path, why: str) -> Bundle:
         BundleError: The manifest is missing or malformed.
     """
     definition = load_definition(model_dir / "definition.py")
-    manifest = _read_manifest(model_dir / "bundle")
+    manifest = read_manifest(model_dir / "bundle")
     nothing = Imputer(definition, unfitted(definition))
     return Bundle(definition, manifest, AbsentModel(why), nothing)
 
@@ -195,7 +192,12 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle.
+
+    Raises:
+        BundleError: It is missing, malformed or of another format.
+    """
     try:
         data = (folder / MANIFEST).read_bytes()
     except OSError as error:
@@ -207,12 +209,17 @@ def _read_manifest(folder: Path) -> Manifest:
         msg = f"{MANIFEST}: {error}; expected what `headrace train` writes"
         raise BundleError(msg) from error
     if manifest.format != FORMAT:
-        msg = f"{MANIFEST}: format is {manifest.format}; this version reads {FORMAT}"
+        msg = f"{MANIFEST}: format is {manifest.format}; this version reads {FORMAT}: train again"
         raise BundleError(msg)
     return manifest
 
 
-def _check_fit(manifest: Manifest, definition: Definition) -> None:
+def check_fit(manifest: Manifest, definition: Definition) -> None:
+    """Compare a manifest with the definition beside it.
+
+    Raises:
+        BundleError: They do not belong together.
+    """
     found = definition_hash(definition)
     if manifest.definition_hash != found:
         msg = (
@@ -223,25 +230,31 @@ def _check_fit(manifest: Manifest, definition: Definition) -> None:
     if manifest.inputs != list(definition.inputs):
         msg = f"inputs: got {manifest.inputs}; the definition says {list(definition.inputs)}"
         raise BundleError(msg)
-    if manifest.serving != SERVING:
-        msg = f"{MANIFEST}: serving is {manifest.serving!r}; this version serves {SERVING!r}"
-        raise BundleError(msg)
+    _check_serving(manifest, definition)
     expected = content_version(manifest.files, manifest.definition_hash)
     if manifest.model_version != expected:
         msg = f"model version: got {manifest.model_version}; the files make it {expected}"
         raise BundleError(msg)
-    for name in _PICKLE_BOUND:
-        trained, here = manifest.libraries.get(name, "unknown"), version(name)
-        if _minor(trained) != _minor(here):
-            msg = f"{name}: got {here}; the model was trained with {trained}: train again"
-            raise BundleError(msg)
 
 
-def _minor(full: str) -> list[str]:
-    return full.split(".")[:2]
+def _check_serving(manifest: Manifest, definition: Definition) -> None:
+    if manifest.serving not in {ONNXRUNTIME, SCIKIT_LEARN}:
+        msg = f"{MANIFEST}: serving is {manifest.serving!r}; expected {ONNXRUNTIME!r}"
+        raise BundleError(msg)
+    if manifest.serving == SCIKIT_LEARN and definition.if_not_compiled != SCIKIT_LEARN:
+        msg = (
+            f"{MANIFEST}: serving is {SCIKIT_LEARN!r}, which the definition does not allow; "
+            f"expected {ONNXRUNTIME!r}, or if_not_compiled={SCIKIT_LEARN!r} in the definition"
+        )
+        raise BundleError(msg)
 
 
-def _read_verified(path: Path, expected: str) -> bytes:
+def read_verified(path: Path, expected: str) -> bytes:
+    """A file whose SHA-256 is the expected one.
+
+    Raises:
+        BundleError: It is missing or altered.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -260,12 +273,23 @@ def _part(files: Mapping[str, bytes], name: str) -> bytes:
     return files[name]
 
 
-def _unpickled(data: bytes) -> Any:
+def _served(manifest: Manifest, files: Mapping[str, bytes]) -> Model:
+    # Each is imported where it serves: a function has the one or the other in its layer.
+    if manifest.serving == SCIKIT_LEARN:
+        from headrace.sklearn_model import unpickled
+
+        return unpickled(_part(files, ORIGINAL), manifest.libraries, ORIGINAL)
+    from headrace.onnx_model import OnnxModel
+
     try:
-        return joblib.load(io.BytesIO(data))
-    except Exception as error:
-        msg = f"{MODEL}: cannot be unpickled ({error!r}); expected an estimator: train again"
+        model = OnnxModel(_part(files, COMPILED))
+    except ValueError as error:
+        msg = f"{COMPILED}: {error}; expected what `headrace compile` writes"
         raise BundleError(msg) from error
+    if model.columns != len(manifest.inputs):
+        msg = f"{COMPILED}: takes {model.columns} inputs; the manifest lists {len(manifest.inputs)}"
+        raise BundleError(msg)
+    return model
 
 
 def _decoded(files: Mapping[str, bytes], name: str, kind: Any) -> Any:
@@ -287,5 +311,15 @@ def _check_golden(model: Model, golden: Sequence[GoldenRow]) -> None:
         raise BundleError(msg) from error
     for number, (row, score) in enumerate(zip(golden, scores, strict=True)):
         if not abs(score - row.score) <= GOLDEN_TOLERANCE:
-            msg = f"golden row {number}: score is {score!r}; training saw {row.score!r}"
+            msg = f"golden row {number}: score is {score!r}; the bundle says {row.score!r}"
+            raise BundleError(msg)
+
+
+def _check_alone(model: Model, golden: Sequence[GoldenRow]) -> None:
+    """A row scores alike alone and among others, on this processor too."""
+    together = model.score([row.row() for row in golden])
+    for number, (row, score) in enumerate(zip(golden, together, strict=True)):
+        (alone,) = model.score([row.row()])
+        if alone != score:
+            msg = f"golden row {number}: score is {alone!r} alone and {score!r} in a batch"
             raise BundleError(msg)

@@ -120,6 +120,13 @@ def note_model_not_loaded(error: HeadraceError) -> None:
     logger.error("model not loaded: no score is from real time", extra={"error": str(error)})
 
 
+def note_not_compiled(why: str) -> None:
+    """Metric and log line, at its start, of a function whose model scikit-learn serves."""
+    with single_metric("ServedByScikitLearn", MetricUnit.Count, 1, namespace=_NAMESPACE):
+        pass
+    logger.warning("model is not compiled: scikit-learn serves it, slowly", extra={"why": why})
+
+
 def note_run(order: Order, ran: Ran) -> None:
     """Metrics and one log line for an invocation of the batch path.
 

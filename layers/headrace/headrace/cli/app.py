@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from headrace.cli import batch
+from headrace.cli.compile import compile_model
 from headrace.cli.demo import demo
 from headrace.cli.load_batch import load_batch
 from headrace.cli.redrive import redrive
@@ -25,4 +26,5 @@ app = typer.Typer(
 )
 for command in (demo, up, send, scores, load_batch, redrive, replay, train):
     app.command()(command)
+app.command(name="compile")(compile_model)
 app.add_typer(batch.app, name="batch")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from headrace.cli.compile import tell_serving
 from headrace.cli.load_batch import rows_of
 from headrace.cli.terminal import AsJson, ModelDir, err, errors_told, model_dir_of, out, print_json
 from headrace.cli.terminal import progress as progress_bar
 from headrace.loading import load_definition
+from headrace.offline.bundle import write_bundle
 from headrace.offline.feed import Feed, feed_of, read_feed
 from headrace.offline.holes import Holes
 from headrace.offline.replay import Conditions
@@ -22,7 +24,6 @@ from headrace.offline.train import (
     reference_of,
     split_by_time,
     training_rows,
-    write_bundle,
 )
 from headrace.offline.train import train as fit
 
@@ -49,7 +50,7 @@ def train(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Fit the model on replayed features and write the bundle.
+    """Fit the model on replayed features, compile it and write the bundle.
 
     Features come out of the same fold that scores live. `estimator.py` beside the definition
     says what is fitted: its `build()` returns any scikit-learn classifier. Without files, card
@@ -67,6 +68,7 @@ def train(
         err.print(f"Fitting on {split.start:%Y-%m-%d} to {split.end:%Y-%m-%d}")
         trained = fit(definition, rows, split, estimator)
         trained = replace(trained, reference=reference_of(definition, event_feed, split))
+        err.print("Compiling, and comparing with scikit-learn")
         manifest = write_bundle(folder, definition, trained)
     if json:
         print_json(manifest)
@@ -96,3 +98,4 @@ def _show(manifest: Manifest, folder: Path) -> None:
     for name, value in manifest.metrics.items():
         table.add_row(f"test {name}", f"{value:,.4g}")
     out.print(table)
+    tell_serving(manifest, "Certificate")

@@ -1,44 +1,28 @@
-"""Train a model on replayed features and write the bundle. May import replay and model."""
+"""Fit imputation and a model on replayed features. May import bundle, replay and model."""
 
 from __future__ import annotations
 
 import importlib.util
-import io
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from math import nan
 from typing import TYPE_CHECKING, Any
 
-import joblib
-import msgspec
 import numpy as np
 import polars as pl
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from headrace.definition import Field, Number
-from headrace.errors import BundleError, Misconfigured
+from headrace.errors import Misconfigured
 from headrace.field_checks import LARGEST_NUMBER
 from headrace.imputation import Imputer, Statistics, fit_statistics, grouping_fields, unfitted
-from headrace.loading import definition_hash
-from headrace.model import (
-    FORMAT,
-    GOLDEN,
-    IMPUTATION,
-    MANIFEST,
-    MODEL,
-    REFERENCE,
-    Bundle,
-    GoldenRow,
-    Manifest,
-    SklearnModel,
-    content_version,
-    sha256,
-)
+from headrace.model import Bundle
+from headrace.offline.bundle import manifest_of
 from headrace.offline.imputed_rows import BY, group_columns, imputed_rows, scorable_rows
 from headrace.offline.replay import Conditions, replay
 from headrace.reference import Reference, fit_reference
 from headrace.scoring import Scorer
+from headrace.sklearn_model import SklearnModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,8 +31,6 @@ if TYPE_CHECKING:
     from headrace.definition import Definition
     from headrace.offline.feed import Feed
 
-GOLDEN_ROWS = 50
-LIBRARIES = ("scikit-learn", "numpy", "joblib")
 _LEAST_POSITIVES = 10
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
@@ -93,7 +75,7 @@ def feature_scorer(definition: Definition) -> Scorer:
     Imputes what needs no training data, and NaN elsewhere.
     """
     imputer = Imputer(definition, unfitted(definition))
-    manifest = _manifest(definition, estimator="none", files={}, rows=0, prior=0.0)
+    manifest = manifest_of(definition, "none")
     return Scorer(Bundle(definition, manifest, _NoModel(), imputer))
 
 
@@ -206,39 +188,6 @@ def train(definition: Definition, rows: pl.DataFrame, split: Split, estimator: A
     return Trained(estimator, statistics, x.tolist(), split, float(y.mean()), metrics)
 
 
-def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> Manifest:
-    """Write the bundle beside the definition; the manifest last, so that it is whole or absent.
-
-    Returns:
-        The manifest.
-    """
-    golden = _golden(trained)
-    buffer = io.BytesIO()
-    joblib.dump(trained.estimator, buffer, compress=("zlib", 9))
-    contents = {
-        MODEL: buffer.getvalue(),
-        IMPUTATION: _pretty(trained.statistics),
-        GOLDEN: _pretty(golden),
-        REFERENCE: _pretty(trained.reference),
-    }
-    manifest = _manifest(
-        definition,
-        estimator=" ".join(repr(trained.estimator).split()),
-        files={name: sha256(data) for name, data in contents.items()},
-        rows=len(trained.inputs),
-        prior=trained.prior,
-        split=trained.split,
-        metrics=trained.metrics,
-    )
-    folder = model_dir / "bundle"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for name, data in contents.items():
-        (folder / name).write_bytes(data)
-    (folder / MANIFEST).write_bytes(_pretty(manifest))
-    return manifest
-
-
 def load_estimator(path: Path) -> Any:
     """The unfitted estimator that a file's function ``build()`` returns.
 
@@ -277,46 +226,3 @@ def _metrics(rows: pl.DataFrame, scores: Sequence[float]) -> dict[str, float]:
         metrics["roc_auc"] = round(float(roc_auc_score(labels, scores)), 6)
         metrics["average_precision"] = round(float(average_precision_score(labels, scores)), 6)
     return metrics
-
-
-def _golden(trained: Trained) -> list[GoldenRow]:
-    """Training rows at even ranks of their score, so that the whole range is checked."""
-    scores = SklearnModel(trained.estimator).score(trained.inputs)
-    if not scores:
-        msg = f"{GOLDEN}: got no training row; expected some"
-        raise BundleError(msg)
-    ranked = np.argsort(scores, kind="stable")
-    places = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).round().astype(int))
-    return [GoldenRow(list(trained.inputs[i]), scores[i]) for i in ranked[places].tolist()]
-
-
-def _manifest(
-    definition: Definition,
-    *,
-    estimator: str,
-    files: dict[str, str],
-    rows: int,
-    prior: float,
-    split: Split | None = None,
-    metrics: dict[str, float] | None = None,
-) -> Manifest:
-    found = definition_hash(definition)
-    return Manifest(
-        format=FORMAT,
-        model_version=content_version(files, found),
-        definition_hash=found,
-        inputs=list(definition.inputs),
-        serving="scikit-learn",
-        estimator=estimator,
-        libraries={name: version(name) for name in LIBRARIES},
-        trained_from=split.start.isoformat() if split else "",
-        trained_to=split.end.isoformat() if split else "",
-        rows=rows,
-        prior=prior,
-        metrics=metrics or {},
-        files=files,
-    )
-
-
-def _pretty(value: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"

@@ -1,0 +1,193 @@
+"""Write a bundle: compile the model, prove it, seal the files. May import compile and model."""
+
+from __future__ import annotations
+
+import io
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import msgspec
+import numpy as np
+
+from headrace.errors import BundleError
+from headrace.loading import definition_hash, load_definition
+from headrace.model import (
+    COMPILED,
+    FORMAT,
+    GOLDEN,
+    IMPUTATION,
+    MANIFEST,
+    ONNXRUNTIME,
+    ORIGINAL,
+    REFERENCE,
+    SCIKIT_LEARN,
+    GoldenRow,
+    Manifest,
+    check_fit,
+    content_version,
+    read_manifest,
+    read_verified,
+    sha256,
+)
+from headrace.offline.compile import Compiled, compiled_for
+from headrace.onnx_model import OnnxModel
+from headrace.sklearn_model import SklearnModel, unpickled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from headrace.definition import Definition
+    from headrace.offline.edge_rows import Matrix
+    from headrace.offline.train import Trained
+
+GOLDEN_ROWS = 50
+LIBRARIES = ("scikit-learn", "numpy", "joblib", "onnx", "onnxruntime")
+
+
+def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> Manifest:
+    """Compile a model and write its bundle beside the definition.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BundleError: There are no training rows.
+        NotCompiled: The model does not compile to one that scores alike, and the definition
+            refuses that; an existing bundle stays as it was.
+    """
+    rows = np.asarray(trained.inputs, dtype=np.float64)
+    golden = _golden_rows(trained)
+    proof = {"training": rows, "golden": golden}
+    compiled = compiled_for(definition, trained.estimator, proof, trained.prior)
+    buffer = io.BytesIO()
+    joblib.dump(trained.estimator, buffer, compress=("zlib", 9))
+    contents = {
+        ORIGINAL: buffer.getvalue(),
+        **_served(compiled, trained.estimator, golden),
+        IMPUTATION: _pretty(trained.statistics),
+        REFERENCE: _pretty(trained.reference),
+    }
+    manifest = msgspec.structs.replace(
+        manifest_of(definition, " ".join(repr(trained.estimator).split())),
+        trained_from=trained.split.start.isoformat(),
+        trained_to=trained.split.end.isoformat(),
+        rows=len(trained.inputs),
+        prior=trained.prior,
+        metrics=trained.metrics,
+    )
+    return _write(model_dir / "bundle", contents, _sealed(manifest, compiled, contents))
+
+
+def compile_bundle(model_dir: Path, rows: Matrix | None = None) -> Manifest:
+    """Compile the original of a bundle again, and prove it on golden and edge rows.
+
+    Args:
+        model_dir: Folder with ``definition.py`` and ``bundle/``.
+        rows: Rows of data to prove it on too, shape (n, inputs).
+
+    Returns:
+        The new manifest; without rows the old one, if every file comes out as it was.
+
+    Raises:
+        BundleError: The bundle is altered or does not fit the definition or scikit-learn.
+        NotCompiled: As of ``write_bundle``.
+    """
+    folder, definition = model_dir / "bundle", load_definition(model_dir / "definition.py")
+    manifest = read_manifest(folder)
+    check_fit(manifest, definition)
+    contents = {name: read_verified(folder / name, sha) for name, sha in manifest.files.items()}
+    estimator = unpickled(contents[ORIGINAL], manifest.libraries, ORIGINAL).estimator
+    golden = _decoded_rows(contents[GOLDEN])
+    proof = {"golden": golden} if rows is None else {"training": rows, "golden": golden}
+    compiled = compiled_for(definition, estimator, proof, manifest.prior)
+    contents.pop(COMPILED, None)
+    contents |= _served(compiled, estimator, golden)
+    sealed = _sealed(manifest, compiled, contents)
+    if rows is None and _same(sealed, manifest):
+        return manifest  # whose certificate is of all training rows
+    return _write(folder, contents, sealed)
+
+
+def _same(one: Manifest, other: Manifest) -> bool:
+    """Whether files and libraries are the same, so that either's certificate holds for both."""
+    return (one.files, one.libraries) == (other.files, other.libraries)
+
+
+def manifest_of(definition: Definition, estimator: str) -> Manifest:
+    """What a manifest says before there is a model: no files, no rows."""
+    found = definition_hash(definition)
+    return Manifest(
+        format=FORMAT,
+        model_version=content_version({}, found),
+        definition_hash=found,
+        inputs=list(definition.inputs),
+        serving=ONNXRUNTIME,
+        estimator=estimator,
+        libraries={name: version(name) for name in LIBRARIES},
+        trained_from="",
+        trained_to="",
+        rows=0,
+        prior=0.0,
+        metrics={},
+        files={},
+    )
+
+
+def _golden_rows(trained: Trained) -> Matrix:
+    """Training rows at even ranks of their score, so that the whole range is checked."""
+    scores = SklearnModel(trained.estimator).score(trained.inputs)
+    if not scores:
+        msg = f"{GOLDEN}: got no training row; expected some"
+        raise BundleError(msg)
+    ranked = np.argsort(scores, kind="stable")
+    places = np.unique(np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).round().astype(int))
+    return np.asarray([trained.inputs[n] for n in ranked[places].tolist()], dtype=np.float64)
+
+
+def _decoded_rows(golden: bytes) -> Matrix:
+    return np.asarray([row.row() for row in msgspec.json.decode(golden, type=list[GoldenRow])])
+
+
+def _served(compiled: Compiled, estimator: Any, golden: Matrix) -> dict[str, bytes]:
+    """The compiled model, if there is one, and what the model that serves gives for golden rows."""
+    rows = golden.tolist()
+    if compiled.data is None:
+        return {GOLDEN: _golden(rows, SklearnModel(estimator).score(rows))}
+    scores = OnnxModel(compiled.data).score(rows)
+    return {COMPILED: compiled.data, GOLDEN: _golden(rows, scores)}
+
+
+def _golden(rows: list[list[float]], scores: list[float]) -> bytes:
+    return _pretty([GoldenRow(list(row), score) for row, score in zip(rows, scores, strict=True)])
+
+
+def _sealed(manifest: Manifest, compiled: Compiled, contents: Mapping[str, bytes]) -> Manifest:
+    """The manifest with what serves, and the hashes of the files."""
+    files = {name: sha256(contents[name]) for name in sorted(contents)}
+    here = {name: version(name) for name in ("onnx", "onnxruntime")}
+    return msgspec.structs.replace(
+        manifest,
+        model_version=content_version(files, manifest.definition_hash),
+        serving=SCIKIT_LEARN if compiled.data is None else ONNXRUNTIME,
+        libraries={**manifest.libraries, **here},
+        files=files,
+        certificate=compiled.certificate,
+        not_compiled=compiled.why_not,
+    )
+
+
+def _write(folder: Path, contents: Mapping[str, bytes], manifest: Manifest) -> Manifest:
+    """The manifest last, so that a bundle is whole or absent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    (folder / COMPILED).unlink(missing_ok=True)
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / MANIFEST).write_bytes(_pretty(manifest))
+    return manifest
+
+
+def _pretty(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
