@@ -123,7 +123,10 @@ def test_every_module_from_scoring_inwards_is_held_pure() -> None:
 
 def test_one_module_alone_may_bring_scikit_learn_to_what_scores() -> None:
     found = contracts()["compiled"]
-    assert found["ignore_imports"] == ["headrace.model -> headrace.sklearn_model"]
+    assert found["ignore_imports"] == [
+        "headrace.model -> headrace.sklearn_model",
+        "headrace.adapters.parquet -> polars",
+    ]
     assert set(found["forbidden_modules"]) >= NOT_FOR_SCORING
     scoring = [path for path in MODULES if within(path).split("/")[0] not in MAY_READ_CLOCK_IN]
     names = NOT_FOR_SCORING | {"pickle"}
@@ -132,7 +135,14 @@ def test_one_module_alone_may_bring_scikit_learn_to_what_scores() -> None:
         for path in scoring + FUNCTIONS
         if {name.partition(".")[0] for name in imported(path)} & names
     }
-    assert users == {"sklearn_model.py"}
+    assert users == {"sklearn_model.py", "adapters/parquet.py"}
+    loaders = {
+        within(path)
+        for path in MODULES
+        if any(name.startswith("headrace.adapters.parquet") for name in imported(path))
+    }
+    assert {name for name in loaders if "/" not in name} == set()
+    assert {name for name in loaders if name.startswith("adapters/")} == {"adapters/table_files.py"}
 
 
 SCORE_IN_A_FRESH_PROCESS = """
@@ -144,7 +154,7 @@ from headrace.scoring import Scorer
 root = Path(sys.argv[1])
 scorer = Scorer(load_bundle(root / "layers" / "model"))
 (score,) = scorer.bundle.model.score([[1.0] * len(scorer.bundle.manifest.inputs)])
-for path in sorted((root / "functions").glob("*/app.py")):
+for path in sorted((root / "functions").glob("score_*/app.py")):
     spec = importlib.util.spec_from_file_location(path.parent.name, path)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
 print(0 < score < 1, *sorted({name.partition(".")[0] for name in sys.modules}))
