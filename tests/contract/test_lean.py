@@ -22,6 +22,7 @@ from botocore.exceptions import (
 
 from headrace.adapters import aws
 from headrace.adapters.lean import LeanReads, UnreadableAnswerError, lean
+from headrace.local.faults import Faults, inject
 from tests.aws import STATES, empty_table
 from tests.contract.test_stores import ENGINES, engine, moto
 from tests.wire_server import CLOSE, WireServer, http, wire_server
@@ -212,6 +213,33 @@ def test_credentials_are_asked_for_at_every_request(
     read(client)
     tokens = [b"X-Amz-Security-Token: another" in each for each in server.requests]
     assert tokens == [False, True]
+
+
+def test_what_hooks_into_requests_meets_the_short_way_too(server: WireServer) -> None:
+    server.answers = [http(FOUND), http(FOUND)]
+    met: list[str] = []
+    with inject(Faults(throttle=1.0)) as injected:
+        client = impatient()
+        client.meta.events.register("before-send", lambda event_name, **_: met.append(event_name))
+        refused = failure(client)
+        with injected.paused():
+            assert read(client)["Responses"] == {STATES: [ITEM]}
+    assert "ProvisionedThroughputExceededException" in str(refused)
+    assert met == ["before-send.dynamodb.BatchGetItem"] * 2
+    assert len(server.requests) == 1
+    outside = impatient()
+    assert read(outside)["Responses"] == {STATES: [ITEM]}
+
+
+def test_keys_left_unprocessed_on_the_short_way_are_asked_for_again(server: WireServer) -> None:
+    wanted = {STATES: {"Keys": [{"entity": {"S": "card#1"}}] * 2}}
+    with inject(Faults(unprocessed=1.0)) as injected:
+        client = impatient()
+        server.answers = [http(FOUND)]
+        answer = client.batch_get_item(RequestItems=wanted)
+    assert injected.counts["unprocessed"] == 1
+    assert answer["UnprocessedKeys"] == {STATES: {"Keys": [{"entity": {"S": "card#1"}}]}}
+    assert answer["Responses"] == {STATES: []}
 
 
 def test_behind_a_proxy_the_client_stays_as_it_is(

@@ -74,21 +74,29 @@ def _states(
 @cache
 def state_store() -> DynamoStates:
     """Entity states."""
-    return _states(aws.client("dynamodb"), _settings(), _definition())
+    return _states(_dynamodb(), _settings(), _definition())
 
 
 @cache
 def score_store() -> DynamoScores:
     """Scores."""
+    return _scores(_dynamodb())
+
+
+def _scores(client: Any) -> DynamoScores:
     settings = _settings()
-    client = aws.client("dynamodb")
     return DynamoScores(client, settings.score_table, SystemClock(), settings.score_retention_days)
+
+
+@cache
+def _dynamodb() -> Any:
+    return aws.client("dynamodb")
 
 
 @cache
 def stream_scorer() -> StreamScorer:
     """Scores records of the stream."""
-    quarantine = S3Quarantine(aws.client("s3"), _settings().quarantine_bucket)
+    quarantine = S3Quarantine(aws.LateClient("s3"), _settings().quarantine_bucket)
     found = StreamScorer(_scorer(), state_store(), score_store(), quarantine, SystemClock())
     settle()
     return found
@@ -101,7 +109,7 @@ def lookups() -> DeadlineLookups:
     seconds = settings.store_budget_ms / 1_000
     client = aws.impatient_client("dynamodb", max(_LEAST_PATIENCE_SECONDS, 2 * seconds))
     states = _states(client, settings, _definition(), rounds=1)
-    scores = DynamoScores(client, settings.score_table, clock, settings.score_retention_days)
+    scores = _scores(client)
     found = DeadlineLookups(Stores(states, scores, states.begin), seconds, Circuit(), clock)
     found.warm()
     return found
@@ -110,8 +118,9 @@ def lookups() -> DeadlineLookups:
 @cache
 def request_scorer() -> RequestScorer:
     """Answers requests, and without a model those that it can."""
-    stream = KinesisStream(aws.client("kinesis"), _settings().stream)
-    found = RequestScorer(_request_parts(), lookups(), score_store(), stream, SystemClock())
+    stream = KinesisStream(aws.LateClient("kinesis"), _settings().stream)
+    scores = _scores(aws.LateClient("dynamodb"))  # of single events, with time to try again
+    found = RequestScorer(_request_parts(), lookups(), scores, stream, SystemClock())
     settle()
     return found
 
@@ -194,6 +203,6 @@ def now() -> int:
 
 def forget() -> None:
     """Drop everything built so far; the environment is read again at the next use."""
-    for built in (_settings, _scorer, _definition, state_store, score_store, stream_scorer, lookups,
-                  request_scorer, batch_scorer):  # fmt: skip
+    for built in (_settings, _scorer, _definition, _dynamodb, state_store, score_store,
+                  stream_scorer, lookups, request_scorer, batch_scorer):  # fmt: skip
         built.cache_clear()

@@ -2,9 +2,9 @@
 
 botocore takes several times the CPU of all else that a request does: HTTP stack, user agent, event
 hooks, a parser for every protocol. Kept of it are credentials with their refresh, region and
-endpoint, signing (``SigV4Auth``), errors, and retries: what does not succeed at once goes to the
-client itself where that may try again. Not used behind a proxy, nor where ``HEADRACE_LEAN_READS``
-is ``off``.
+endpoint, signing (``SigV4Auth``), the hook ``before-send``, errors, and retries: what does not
+succeed at once goes to the client itself where that may try again. Not used behind a proxy, nor
+where ``HEADRACE_LEAN_READS`` is ``off``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zlib import crc32
 
 import msgspec
 from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _OPERATION = "BatchGetItem"
 _TARGET = f"DynamoDB_20120810.{_OPERATION}"
+_HOOK = f"before-send.dynamodb.{_OPERATION}"
 _JSON = "application/x-amz-json-1.0"
 _PORTS = {"http": 80, "https": 443}
 _OK = 200
@@ -116,7 +117,7 @@ class LeanReads:
                 call.proceed(lambda: seconds)
                 if not call.is_stale():
                     return call.result()
-            call = self._begin(self._connect, self._signed(msgspec.json.encode(request)))
+            call = self._begin(self._connect, request)
             call.proceed(lambda: seconds)
             return call.result()
         except (BotoCoreError, ClientError):
@@ -129,9 +130,13 @@ class LeanReads:
         """Send the request on a kept connection, without waiting; None where there is none."""
         if not self._kept:
             return None
-        return self._begin(self._take, self._signed(msgspec.json.encode(request)))
+        return self._begin(self._take, request)
 
-    def _signed(self, body: bytes) -> bytes:
+    def _begin(self, connection: Callable[[], Connection], request: Item) -> LeanCall:
+        signed = self._signed(msgspec.json.encode(request))
+        return LeanCall(self._url, lambda: self._sent(connection, signed), self._keep)
+
+    def _signed(self, body: bytes) -> AWSPreparedRequest:
         request = AWSRequest(
             "POST",
             self._url,
@@ -140,12 +145,27 @@ class LeanReads:
         )
         frozen = self._credentials.get_frozen_credentials()  # refreshed where they are about to end
         SigV4Auth(frozen, "dynamodb", self._region).add_auth(request)
-        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        start = f"POST {self._path} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n"
-        return start.encode("latin-1") + body
+        headers = dict(request.headers.items())
+        return AWSPreparedRequest("POST", self._url, headers, body, stream_output=False)
 
-    def _begin(self, connection: Callable[[], Connection], request: bytes) -> LeanCall:
-        return LeanCall(self._url, connection, request, self._config.read_timeout, self._keep)
+    def _sent(
+        self, connection: Callable[[], Connection], request: AWSPreparedRequest
+    ) -> Connection | Answer:
+        """The connection that a request went out on, or what a hook answers in its place."""
+        for _, answered in self._client.meta.events.emit(_HOOK, request=request):
+            if answered is not None:
+                headers = {name.lower(): value for name, value in answered.headers.items()}
+                return Answer(answered.status_code, headers, answered.content)
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        length = len(request.body)
+        start = f"POST {self._path} HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n"
+        found = connection()
+        try:
+            found.send(start.encode("latin-1") + request.body, self._config.read_timeout)
+        except OSError:
+            found.close()
+            raise
+        return found
 
     def _take(self) -> Connection:
         try:
@@ -168,18 +188,14 @@ class LeanCall:
 
     Args:
         url: Of the endpoint, for errors.
-        connection: Gives the connection.
-        request: Head and body.
-        seconds: To send it.
+        send: Gives the connection that the request went out on, or the answer at once.
         keep: Takes the connection when the answer is read.
     """
 
     def __init__(
         self,
         url: str,
-        connection: Callable[[], Connection],
-        request: bytes,
-        seconds: float,
+        send: Callable[[], Connection | Answer],
         keep: Callable[[Connection], None],
     ) -> None:
         self._url, self._keep = url, keep
@@ -188,8 +204,11 @@ class LeanCall:
         self._error: BotoCoreError | ClientError | None = None
         self._stale = False
         with self._failing():
-            self._connection = connection()
-            self._connection.send(request, seconds)
+            sent = send()
+            if isinstance(sent, Answer):
+                self._found = _parsed(sent)
+            else:
+                self._connection = sent
 
     def done(self) -> bool:
         """Whether there is an answer or an error."""

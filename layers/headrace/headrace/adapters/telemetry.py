@@ -89,7 +89,7 @@ def _note_finding(finding: Finding) -> None:
 def note_answers(records: Sequence[ScoreRecord]) -> None:
     """Metrics of events that were answered: their rungs, and why not all are from real time."""
     rungs = Counter(record.rung for record in records)
-    for rung, name in _RUNGS.items():
+    for rung, name in _RUNGS.items():  # zeros too: alarms reckon with all four
         metrics.add_metric(f"Rung{name}", MetricUnit.Count, rungs[rung])
     reasons = Counter(str(record.reason) for record in records if record.reason is not None)
     _count_by("Fallbacks", "reason", reasons)
@@ -108,9 +108,9 @@ def note_lookups(report: Lookups) -> None:
     """Metrics of what requests waited for, and of the circuit."""
     for ms in _spread(report.store_ms):
         metrics.add_metric("StoreMs", MetricUnit.Milliseconds, ms)
-    metrics.add_metric("CircuitOpened", MetricUnit.Count, report.opened)
     metrics.add_metric("CircuitOpen", MetricUnit.Count, int(report.is_open))
     if report.opened:
+        metrics.add_metric("CircuitOpened", MetricUnit.Count, report.opened)
         logger.error("circuit opened: states are not read for a while")
 
 

@@ -1,11 +1,11 @@
 """Faults of AWS on demand, through botocore's own hooks: a test kit for any code that uses boto3.
 
 with inject(Faults(throttle=0.02, lost_response=0.01), seed=7) as injected:
-    ...  # clients that boto3 makes from here on
+    ...  # clients that are made from here on
 print(injected.counts)
 
 Faults strike below botocore's retries, so that these are tested too. No emulator does any of this
-by itself. May import botocore and boto3 only.
+by itself. May import botocore only.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from http import HTTPStatus
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SLOW_SECONDS = 0.2
 _WRITES = frozenset({"PutItem", "BatchWriteItem", "UpdateItem", "PutObject"})
 _BODIES = {"s3": b"<Error><Code>SlowDown</Code><Message>injected</Message></Error>"}
-_UNDONE = {"BatchGetItem": "UnprocessedKeys", "BatchWriteItem": "UnprocessedItems"}
 _TOO_FAST = "ProvisionedThroughputExceededException"
 _THROTTLED = json.dumps({"__type": _TOO_FAST, "message": "injected"}).encode()
 
@@ -53,7 +52,7 @@ class Faults:
         unprocessed: A part of a batch read or write is left undone, and named in the answer.
         partial_put: Kinesis takes only a part of the records of a PutRecords.
         crash: The process ends, before or after a write was done.
-        slow: The answer takes a fifth of a second longer.
+        slow: Whoever sends the request waits for a fifth of a second before.
     """
 
     throttle: float = 0.0
@@ -103,9 +102,8 @@ class Injector:
         events.register_first("before-send", self._before_send)
         events.register("provide-client-params.kinesis.PutRecords", self._hold_records)
         events.register("after-call.kinesis.PutRecords", self._tell_records)
-        for operation in _UNDONE:
-            events.register(f"provide-client-params.dynamodb.{operation}", self._hold_items)
-            events.register(f"after-call.dynamodb.{operation}", self._tell_items)
+        events.register("provide-client-params.dynamodb.BatchWriteItem", self._hold_items)
+        events.register("after-call.dynamodb.BatchWriteItem", self._tell_items)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -138,7 +136,31 @@ class Injector:
         if self._strikes("lost_response"):
             self._http.send(request)
             raise ConnectionClosedError(endpoint_url=request.url)
-        return None
+        return self._without_keys(request) if operation == "BatchGetItem" else None
+
+    def _without_keys(self, request: Any) -> AWSResponse | None:
+        """The answer without the items of some keys, which it names as unprocessed."""
+        tables = json.loads(request.body)["RequestItems"]
+        held = {
+            table: [asked["Keys"][at] for at in self._places("unprocessed", len(asked["Keys"]))]
+            for table, asked in tables.items()
+        }
+        if not any(held.values()):
+            return None
+        answer = self._http.send(request)
+        if answer.status_code != HTTPStatus.OK:
+            return answer
+        told = json.loads(answer.content)
+        left = told.setdefault("UnprocessedKeys", {})
+        for table, keys in held.items():
+            found = told["Responses"].get(table, [])
+            told["Responses"][table] = [
+                item for item in found if not any(key.items() <= item.items() for key in keys)
+            ]
+            if keys:
+                again = left.setdefault(table, {**tables[table], "Keys": []})
+                again["Keys"] += [key for key in keys if key not in again["Keys"]]
+        return AWSResponse(request.url, answer.status_code, {}, _Raw(json.dumps(told).encode()))
 
     def _places(self, fault: str, count: int) -> list[int]:
         """Which of ``count`` parts of a request are held back: half of them, or none."""
@@ -165,38 +187,25 @@ class Injector:
         self, params: dict[str, Any], context: dict[str, Any], **_: Any
     ) -> dict[str, Any] | None:
         held, asked = {}, dict(params["RequestItems"])
-        for table, of_table in params["RequestItems"].items():
-            parts = of_table["Keys"] if isinstance(of_table, dict) else of_table
-            places = self._places("unprocessed", len(parts))
+        for table, puts in params["RequestItems"].items():
+            places = self._places("unprocessed", len(puts))
             if places:
-                held[table] = _with(of_table, [parts[at] for at in places])
-                asked[table] = _with(of_table, _others(parts, places))
+                held[table] = [puts[at] for at in places]
+                asked[table] = _others(puts, places)
         context["held"] = held
         return {**params, "RequestItems": asked} if held else None
 
-    def _tell_items(
-        self, parsed: dict[str, Any], model: Any, context: dict[str, Any], **_: Any
-    ) -> None:
+    def _tell_items(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         held = context.pop("held", {})
         if not held or "Error" in parsed:
             return
-        left = parsed.setdefault(_UNDONE[model.name], {})
-        for table, parts in held.items():
-            if table not in left:
-                left[table] = parts
-            elif isinstance(parts, dict):
-                left[table]["Keys"] += parts["Keys"]
-            else:
-                left[table] += parts
+        left = parsed.setdefault("UnprocessedItems", {})
+        for table, puts in held.items():
+            left.setdefault(table, []).extend(puts)
 
 
 def _others(parts: list[Any], held: list[int]) -> list[Any]:
     return [part for at, part in enumerate(parts) if at not in held]
-
-
-def _with(asked: Any, parts: list[Any]) -> Any:
-    """A request for one table with other keys, or other puts."""
-    return {**asked, "Keys": parts} if isinstance(asked, dict) else parts
 
 
 def _throttled(url: str, service: str) -> AWSResponse:
@@ -214,17 +223,21 @@ class _Raw(io.BytesIO):
 
 @contextmanager
 def inject(faults: Faults, seed: int = 0) -> Iterator[Injector]:
-    """Strike all clients that ``boto3.client`` makes for as long as the context lasts.
+    """Strike all clients that boto3 or botocore make for as long as the context lasts.
 
     Args:
         faults: What goes wrong, how often.
         seed: The same requests in the same order meet the same faults.
     """
-    injector, before = Injector(faults, seed), boto3.DEFAULT_SESSION
-    session = Session()
-    injector.watch(session.get_component("event_emitter"))
-    boto3.setup_default_session(botocore_session=session)
+    injector, make = Injector(faults, seed), Session.create_client
+
+    def watched(session: Any, *args: Any, **options: Any) -> Any:
+        client = make(session, *args, **options)
+        injector.watch(client.meta.events)
+        return client
+
+    Session.create_client = watched
     try:
         yield injector
     finally:
-        boto3.DEFAULT_SESSION = before
+        Session.create_client = make
