@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)  # for imports too; see settle()
+
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
     from headrace.definition import Definition
 
 
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _LEAST_PATIENCE_SECONDS = 0.2  # for a TLS handshake too; the deadline does not depend on it
 
 
@@ -132,10 +135,10 @@ def settle() -> None:
     A full collection walks the whole heap of boto3 and the model and stops every thread meanwhile:
     200 ms were measured, four times what a request has. And a batch of events makes more objects
     than Python's threshold thousands of times over, with hardly a cycle among them: collecting at
-    each was half of the stream's CPU.
+    each was half of the stream's CPU. Hence the higher threshold above, which stands before the
+    imports because collections were a tenth of a cold start too.
     """
     gc.freeze()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
 
 
 def _request_parts() -> Scorer:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import create_loader
 from botocore.session import Session
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def client(service: str) -> Any:
     By botocore itself: boto3 adds nothing to a client but the import of S3 transfers, which is a
     sixth of a cold start.
     """
-    return Session().create_client(service, config=_CONFIG)
+    return _made(service, _CONFIG)
 
 
 class LateClient:
@@ -68,7 +69,16 @@ def impatient_client(service: str, seconds: float) -> Any:
         max_pool_connections=2 * PARALLEL_CALLS,
         tcp_keepalive=True,
     )
-    return Session().create_client(service, config=config)
+    return _made(service, config)
+
+
+def _made(service: str, config: Config) -> Any:
+    session = Session()
+    loader = create_loader(session.get_config_variable("data_path"))
+    # Else it looks through what botocore ships of 400 services: a quarter of making a client.
+    loader.list_available_services = lambda type_name: [service]
+    session.register_component("data_loader", loader)
+    return session.create_client(service, config=config)
 
 
 def error_code(error: BotoCoreError | ClientError) -> str:
