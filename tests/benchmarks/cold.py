@@ -12,7 +12,9 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 from request import (
     MODEL,
@@ -99,41 +101,53 @@ def main() -> None:
     event, states = traffic(scorer)
     ready = {"Responses": {"features": [wide(n) for n in range(2)]}, "UnprocessedKeys": {}}
     request = json.dumps(api_event(event))
-    folder = ROOT / "tests" / "benchmarks" / "results" / "cold"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "request_context.py").write_text(CONTEXT)
+    ours = ["-c", OURS, str(ROOT / "functions" / "score_request"), request]
     typical = typical_app(len(scorer.bundle.manifest.inputs))
-    with stub(encoded(states)) as state_port, stub(encoded(ready)) as ready_port:
+    theirs = ["-c", typical, str(MODEL / "bundle" / "model.joblib"), request]
+    with (
+        stub(encoded(states)) as state_port,
+        stub(encoded(ready)) as ready_port,
+        TemporaryDirectory() as folder,
+    ):
         set_environment(state_port)
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # layers for Lambda are compiled before
-        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            [str(ROOT / "layers" / "headrace"), str(folder), os.environ.get("PYTHONPATH", "")]
-        )
-        ours = ["-c", OURS, str(ROOT / "functions" / "score_request"), request]
-        theirs = ["-c", typical, str(MODEL / "bundle" / "model.joblib"), request]
-        places = [state_port, ready_port]
-        found: list[list[float]] = [[], []]
-        for turn in range(TURNS + 1):
-            for number, command in enumerate((ours, theirs)):
-                os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{places[number]}"
-                milliseconds = cpu_ms(command)
-                if turn:  # the first turn makes the bytecode
-                    found[number].append(milliseconds)
+        prepare(Path(folder))
+        found = in_turns([(ours, state_port), (theirs, ready_port)])
         parts = {
             name: median(cpu_ms(["-c", code]) for _ in range(3)) for name, code in PARTS.items()
         }
     print(
         json.dumps(
             {
-                "headrace_ms": round(median(found[0])),
-                "typical_ms": round(median(found[1])),
-                "times_less_than_typical": round(median(found[1]) / median(found[0]), 2),
+                "headrace_ms": round(found[0]),
+                "typical_ms": round(found[1]),
+                "times_less_than_typical": round(found[1] / found[0], 2),
                 "typical_has_pydantic": find_spec("pydantic") is not None,
                 "parts_ms": {name: round(value) for name, value in parts.items()},
             }
         )
     )
+
+
+def prepare(folder: Path) -> None:
+    """Where the processes find a context and keep bytecode: layers for Lambda are compiled."""
+    (folder / "request_context.py").write_text(CONTEXT)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT / "layers" / "headrace"), str(folder), os.environ.get("PYTHONPATH", "")]
+    )
+
+
+def in_turns(variants: list[tuple[list[str], int]]) -> list[float]:
+    """Median milliseconds of each command with the port of its stub; a first turn warms up."""
+    found: list[list[float]] = [[] for _ in variants]
+    for turn in range(TURNS + 1):
+        for (command, port), times in zip(variants, found, strict=True):
+            os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+            milliseconds = cpu_ms(command)
+            if turn:
+                times.append(milliseconds)
+    return [median(times) for times in found]
 
 
 def typical_app(width: int) -> str:

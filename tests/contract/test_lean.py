@@ -116,16 +116,16 @@ def test_signature_covers_what_was_sent(server: WireServer) -> None:
     sent = dict(line.split(": ", 1) for line in lines)
     assert first == "POST / HTTP/1.1"
     assert json.loads(body) == {"RequestItems": WANTED}
-    assert sent["X-Amz-Security-Token"] == "token"
+    assert sent["x-amz-security-token"] == "token"
     signed = AWSRequest("POST", server.url, {
-        name: sent[name] for name in ("Host", "Content-Type", "X-Amz-Target", "X-Amz-Date",
-                                      "X-Amz-Security-Token")
+        name: sent[name] for name in ("host", "content-type", "x-amz-target", "x-amz-date",
+                                      "x-amz-security-token")
     }, body)  # fmt: skip
-    signed.context["timestamp"] = sent["X-Amz-Date"]
+    signed.context["timestamp"] = sent["x-amz-date"]
     auth = SigV4Auth(Credentials("AKIDEXAMPLE", "secret", "token"), "dynamodb", "eu-central-1")
     text = auth.string_to_sign(signed, auth.canonical_request(signed))
-    assert sent["Authorization"].endswith(f"Signature={auth.signature(text, signed)}")
-    assert "eu-central-1/dynamodb/aws4_request" in sent["Authorization"]
+    assert sent["authorization"].endswith(f"Signature={auth.signature(text, signed)}")
+    assert "eu-central-1/dynamodb/aws4_request" in sent["authorization"]
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ def test_credentials_are_asked_for_at_every_request(
     client = impatient()
     server.answers = [http(FOUND), http(FOUND)]
     read(client)
-    client._credentials.token = "another"
+    client._signer._credentials.token = "another"
     read(client)
-    tokens = [b"X-Amz-Security-Token: another" in each for each in server.requests]
+    tokens = [b"x-amz-security-token: another" in each for each in server.requests]
     assert tokens == [False, True]
 
 

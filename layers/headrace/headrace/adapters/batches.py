@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headrace.adapters.aws import AWS_ERRORS, error_code
+from headrace.adapters.begun import InPlace
 from headrace.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ _FIRST_WAIT_SECONDS = 0.05
 T = TypeVar("T")
 
 
-class BegunRead(Generic[T]):
-    """A BatchGetItem that was sent and is asked for once; fulfils ``begun.Begun`` and ``InPlace``.
+class BegunRead(InPlace, Generic[T]):
+    """A BatchGetItem that was sent and is asked for once; fulfils ``begun.Begun``.
 
     Args:
         call: That was sent.
@@ -43,7 +44,7 @@ class BegunRead(Generic[T]):
         return self._call.exception()
 
     def is_stale(self) -> bool:
-        """Whether its connection had been closed before: begin again."""
+        """See ``InPlace``."""
         return self._call.is_stale()
 
     def abandon(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +24,13 @@ class Begun(Protocol[T_co]):
         """What the call gave; its error is raised."""
 
 
-@runtime_checkable
-class InPlace(Protocol):
-    """A call that goes on only while somebody waits for it: no thread is behind it."""
+class InPlace(ABC):
+    """A call that goes on only while somebody waits for it: no thread is behind it.
 
+    A base class and no Protocol: whether a call is one is asked several times a request.
+    """
+
+    @abstractmethod
     def proceed(self, left: Callable[[], float]) -> None:
         """Go on until it is done, or no time is left.
 
@@ -34,5 +38,10 @@ class InPlace(Protocol):
             left: Seconds.
         """
 
+    @abstractmethod
     def abandon(self) -> None:
         """Nobody waits for it any more."""
+
+    @abstractmethod
+    def is_stale(self) -> bool:
+        """Whether it failed because its connection had been closed before: begin again."""

@@ -2,7 +2,7 @@
 
 botocore takes several times the CPU of all else that a request does: HTTP stack, user agent, event
 hooks, a parser for every protocol. Kept of it are credentials with their refresh, region and
-endpoint, signing (``SigV4Auth``), the hook ``before-send``, errors, and retries: what does not
+endpoint, signing, the hook ``before-send``, errors, and retries: what does not
 succeed at once goes to the client itself where that may try again. Not used behind a proxy, nor
 where ``HEADRACE_LEAN_READS`` is ``off``.
 """
@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from zlib import crc32
 
 import msgspec
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -30,6 +29,7 @@ from botocore.exceptions import (
 from botocore.session import get_session
 from botocore.utils import get_environ_proxies
 
+from headrace.adapters.signing import Signer
 from headrace.adapters.wire import (
     Answer,
     ClosedError,
@@ -94,9 +94,12 @@ class LeanReads:
         tls = ssl.create_default_context(cafile=authorities) if parts.scheme == "https" else None
         host = parts.hostname or ""
         self._place = Place(host, parts.port or _PORTS[parts.scheme], tls)
-        self._host = parts.netloc.rpartition("@")[2]
-        self._path = parts.path or "/"
-        self._credentials, self._region = credentials, client.meta.region_name
+        headers = {
+            "host": parts.netloc.rpartition("@")[2],
+            "content-type": _JSON,
+            "x-amz-target": _TARGET,
+        }
+        self._signer = Signer(credentials, "dynamodb", client.meta.region_name, headers)
         self._kept: deque[Connection] = deque()
         self._tries_again = (self._config.retries or {}).get("total_max_attempts") != 1
 
@@ -133,20 +136,10 @@ class LeanReads:
         return self._begin(self._take, request)
 
     def _begin(self, connection: Callable[[], Connection], request: Item) -> LeanCall:
-        signed = self._signed(msgspec.json.encode(request))
+        body = msgspec.json.encode(request)
+        headers = self._signer.signed(body)
+        signed = AWSPreparedRequest("POST", self._url, headers, body, stream_output=False)
         return LeanCall(self._url, lambda: self._sent(connection, signed), self._keep)
-
-    def _signed(self, body: bytes) -> AWSPreparedRequest:
-        request = AWSRequest(
-            "POST",
-            self._url,
-            {"Host": self._host, "Content-Type": _JSON, "X-Amz-Target": _TARGET},
-            body,
-        )
-        frozen = self._credentials.get_frozen_credentials()  # refreshed where they are about to end
-        SigV4Auth(frozen, "dynamodb", self._region).add_auth(request)
-        headers = dict(request.headers.items())
-        return AWSPreparedRequest("POST", self._url, headers, body, stream_output=False)
 
     def _sent(
         self, connection: Callable[[], Connection], request: AWSPreparedRequest
@@ -158,7 +151,7 @@ class LeanReads:
                 return Answer(answered.status_code, headers, answered.content)
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         length = len(request.body)
-        start = f"POST {self._path} HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n"
+        start = f"POST / HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n"
         found = connection()
         try:
             found.send(start.encode("latin-1") + request.body, self._config.read_timeout)
@@ -287,7 +280,8 @@ def lean(client: Any) -> Any:
     """The client of DynamoDB with the short way, or as it is where that would not do."""
     signer = getattr(client, "_request_signer", None)  # the only one who knows whose client it is
     credentials = getattr(signer, "_credentials", None)
-    if credentials is None or get_environ_proxies(client.meta.endpoint_url):
+    url = client.meta.endpoint_url
+    if credentials is None or urlsplit(url).path not in ("", "/") or get_environ_proxies(url):
         return client
     return LeanReads(client, credentials, get_session().get_config_variable("ca_bundle"))
 

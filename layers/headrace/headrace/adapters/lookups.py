@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock, Semaphore
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from headrace.adapters.begun import Begun, InPlace
 from headrace.errors import CircuitOpen, StoreSlow, StoreUnavailable
@@ -46,14 +46,6 @@ class Stopwatch(Protocol):
         """Wait until a call is done, so long at most."""
 
 
-@runtime_checkable
-class BegunStates(Begun["dict[str, StoredState]"], Protocol):
-    """A read of states without a thread."""
-
-    def is_stale(self) -> bool:
-        """Whether it failed because its connection had been closed before: begin again."""
-
-
 class Calls(Protocol):
     """Begins calls that the caller does not have to wait for."""
 
@@ -72,7 +64,7 @@ class Stores(NamedTuple):
 
     states: StateStore
     scores: ScoreStore
-    begin_states: Callable[[Sequence[str]], BegunStates | None] = lambda _: None
+    begin_states: Callable[[Sequence[str]], Begun[dict[str, StoredState]] | None] = lambda _: None
 
 
 class Report(NamedTuple):
@@ -241,7 +233,7 @@ class DeadlineLookup:
         call = self._states
         if call is not None:
             self._watch.wait(call, self._left(_HEDGE))
-        if isinstance(call, BegunStates) and call.is_stale():
+        if isinstance(call, InPlace) and call.is_stale():
             call = self._owner.begin_states_in_thread(self._wanted)
             if call is not None:
                 self._watch.wait(call, self._left(_HEDGE))
