@@ -29,6 +29,11 @@ _SIGNED = {"b": -(2**7), "h": -(2**15), "i": -(2**31), "q": -(2**63)}
 _ABSENT: dict[str, float] = {**_UNSIGNED, **_SIGNED, "d": nan}
 """Type code -> the value that stands for an absent one."""
 
+_FITTING = {code: (-1, min(top, _EXACT)) for code, top in _UNSIGNED.items()} | {
+    code: (max(bottom, -_EXACT), min(-bottom, _EXACT)) for code, bottom in _SIGNED.items()
+}
+"""Type code -> the integers between which it holds every one."""
+
 
 class Ticks(NamedTuple):
     """How times are packed: (time - base) // unit, all in microseconds, in a type code."""
@@ -106,7 +111,8 @@ class Column:
         else:
             scaled = value * self.scale
             packed = round(scaled) if abs(scaled) < _EXACT else -1
-            if packed / self.scale != value or not _fits(packed, self.code):
+            low, high = _FITTING[self.code]
+            if packed / self.scale != value or not low < packed < high:
                 values = self.values()
                 values.insert(index, value)
                 return Column.fit(values)
@@ -195,12 +201,6 @@ def _narrowest(scaled: list[int]) -> str:
     return next(code for code, bottom in _SIGNED.items() if bottom < low and high < -bottom)
 
 
-def _fits(packed: int, code: str) -> bool:
-    if code in _UNSIGNED:
-        return 0 <= packed < min(_UNSIGNED[code], _EXACT)
-    return abs(packed) < min(-_SIGNED[code], _EXACT)
-
-
 class Rows:
     """Times, id digests and columns of single events, sorted by (time, digest)."""
 
@@ -254,12 +254,17 @@ class Rows:
         if rest or (code == "I" and not 0 <= tick < 2**32):
             self._repack([*self.times_us(0, len(self)), time])
             tick = (time - self.ticks.base) // self.ticks.unit
-        index = self._place(tick, digest)
-        self.times.insert(index, tick)
-        self.digests[index * DIGEST_BYTES : index * DIGEST_BYTES] = digest
+        times, columns = self.times, self.columns
+        if not times or tick > times[-1]:  # as most do
+            index = len(times)
+            times.append(tick)
+            self.digests += digest
+        else:
+            index = self._place(tick, digest)
+            times.insert(index, tick)
+            self.digests[index * DIGEST_BYTES : index * DIGEST_BYTES] = digest
         for number, value in enumerate(values):
-            column = self.columns[number]
-            self.columns[number] = column.inserted(index, value)
+            columns[number] = columns[number].inserted(index, value)
 
     def _place(self, tick: int, digest: bytes) -> int:
         index = bisect_right(self.times, tick)

@@ -205,9 +205,9 @@ class StateCodec:
                 "`headrace replay`"
             )
             raise StateError(msg)
-        columns = [Column(code, scale, _array(code, part)) for code, scale, part in packed.columns]
+        columns = [Column(code, scale, array(code, part)) for code, scale, part in packed.columns]
         ticks = _ticks(packed.unit, packed.base)
-        rows = Rows(ticks, _array(ticks.code, packed.times), packed.digests, columns)
+        rows = Rows(ticks, array(ticks.code, packed.times), packed.digests, columns)
         return ViewState(rows, packed.hop, packed.horizon, dict(packed.tiles), packed.lifetime)
 
 
@@ -246,12 +246,6 @@ def _packed(layout: bytes, view: ViewState) -> _PackedView:
         sorted(view.tiles.items()),
         view.base,
     )
-
-
-def _array(code: str, data: bytes) -> array[Any]:
-    found: array[Any] = array(code)
-    found.frombytes(data)
-    return found
 
 
 def _ticks(unit: int, base: int) -> Ticks:

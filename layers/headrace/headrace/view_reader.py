@@ -126,6 +126,11 @@ class ViewReader:
     def _snapped(self, time: int) -> int:
         return time // self._hop * self._hop if self._hop else time
 
+    def has_seen(self, state: ViewState, as_of: int) -> bool:
+        """Whether the view had any event up to an instant."""
+        rows = state.rows
+        return state.horizon != NEVER or (len(rows.times) > 0 and rows.time(0) <= as_of)
+
     def newest(self, state: ViewState, as_of: int) -> int | None:
         """Event time of the newest event that features as of an instant use; None if none."""
         right = as_of - self._delay

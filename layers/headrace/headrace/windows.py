@@ -54,6 +54,7 @@ class ViewFold:
         self._revision = len(self.fields) if view.source.revised_by else -1
         if view.source.revised_by:
             self.fields.append((view.source.revised_by, False))
+        self._conversions = [(name, _hash if hashed else _number) for name, hashed in self.fields]
         self._hop = microseconds(view.hop) if view.hop else 0
         self._lateness = microseconds(view.source.lateness)
         self.retention = microseconds(view.retention)
@@ -114,7 +115,8 @@ class ViewFold:
         if event.time <= state.horizon:
             return Folded.REPEATED if known else Folded.LATE
         self.insert(state.rows, event)
-        self._keep_within(state)
+        if state.hop or len(state.rows.times) > _FEW:
+            self._keep_within(state)
         self._evict(state, event.arrival)
         return Folded.NEW
 
@@ -129,10 +131,8 @@ class ViewFold:
 
     def insert(self, rows: Rows, event: Event) -> None:
         """Add the event's row."""
-        values = [
-            _hash(getattr(event.fields, name)) if hashed else _number(getattr(event.fields, name))
-            for name, hashed in self.fields
-        ]
+        fields = event.fields
+        values = [convert(getattr(fields, name)) for name, convert in self._conversions]
         rows.insert(event.time, event.digest, values)
 
     def _evict(self, state: ViewState, arrival: int) -> None:
@@ -153,7 +153,7 @@ class ViewFold:
         if state.hop:
             if len(state.rows) > self._head * HEAD_SLACK:
                 self._spill_to(state, self._head)
-        elif len(state.rows) > _FEW and self._too_large(state.rows):
+        elif self._too_large(state.rows):
             state.hop = self._hop_of_overflow()
             self._spill_to(state, self._head)
 
@@ -225,33 +225,30 @@ class ViewFold:
 
     def _step(self, state: ViewState, event: Event, *, wanted: bool, known: bool) -> Step:
         """The same, for a state that does not hold the event as a row."""
-        before = self.look(state, event.time, features=not self.counts_current)
-        folded = self._fold_unknown(state, event, known=known) if wanted else Folded.PASSED
+        as_of = event.time
         if not self.counts_current:
+            before = self.look(state, as_of)
+            folded = self._fold_unknown(state, event, known=known) if wanted else Folded.PASSED
             return before._replace(folded=folded)
+        newest, seen = self.reader.newest(state, as_of), self.reader.has_seen(state, as_of)
+        folded = self._fold_unknown(state, event, known=known) if wanted else Folded.PASSED
         if folded is Folded.LATE:
             state = self._copy(state)
             self.insert(state.rows, event)
-        current = self.reader.features_as_of(state, event.time)
-        cut = self.reader.reaches_too_far(state, event.time)
-        return Step(folded, current, before.newest, before.seen, cut)
+        features, cut = self.reader.features_as_of(state, as_of), False
+        if state.horizon != NEVER:
+            cut = self.reader.reaches_too_far(state, as_of)
+        return Step(folded, features, newest, seen, cut)
 
-    def look(
-        self,
-        state: ViewState,
-        as_of: int,
-        later: Collection[bytes] | None = None,
-        *,
-        features: bool = True,
-    ) -> Step:
+    def look(self, state: ViewState, as_of: int, later: Collection[bytes] | None = None) -> Step:
         """What the state says as of an instant, without an event; ``later`` as in ``step``."""
         if later:
             state = self._without(state, later)
         return Step(
             Folded.PASSED,
-            self.reader.features_as_of(state, as_of) if features else [],
+            self.reader.features_as_of(state, as_of),
             self.reader.newest(state, as_of),
-            state.horizon != NEVER or (len(state.rows) > 0 and state.rows.time(0) <= as_of),
+            self.reader.has_seen(state, as_of),
             self.reader.reaches_too_far(state, as_of),
         )
 
