@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DIGEST_BYTES = 6
 ABSENT_HASH = 2**64 - 1
 HASHES = 0
-_SCALES = (1, 10, 100, 1_000, 10_000)
-_EXACT = 2**53
+SCALES = (1, 10, 100, 1_000, 10_000)
+EXACT = 2**53
 _MANY = 64
 """Rows above which a sum is found from another one; fewer are summed as fast."""
 
@@ -83,8 +83,8 @@ class Column:
         """The most compact column that holds these values exactly."""
         present = [value for value in values if value is not None]
         largest = max(map(abs, present), default=0.0)
-        for scale in _SCALES:
-            if largest * scale >= _EXACT:  # before rounding, which refuses infinity
+        for scale in SCALES:
+            if largest * scale >= EXACT:  # before rounding, which refuses infinity
                 break
             scaled = [round(value * scale) for value in present]
             if all(s / scale == v for s, v in zip(scaled, present, strict=True)):
@@ -105,7 +105,7 @@ class Column:
             packed = _ABSENT[self.code]
         else:
             scaled = value * self.scale
-            packed = round(scaled) if abs(scaled) < _EXACT else -1
+            packed = round(scaled) if abs(scaled) < EXACT else -1
             if packed / self.scale != value or not _fits(packed, self.code):
                 values = self.values()
                 values.insert(index, value)
@@ -197,8 +197,8 @@ def _narrowest(scaled: list[int]) -> str:
 
 def _fits(packed: int, code: str) -> bool:
     if code in _UNSIGNED:
-        return 0 <= packed < min(_UNSIGNED[code], _EXACT)
-    return abs(packed) < min(-_SIGNED[code], _EXACT)
+        return 0 <= packed < min(_UNSIGNED[code], EXACT)
+    return abs(packed) < min(-_SIGNED[code], EXACT)
 
 
 class Rows:
