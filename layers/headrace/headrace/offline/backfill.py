@@ -19,6 +19,7 @@ from headrace.events import EventDecoder, microseconds
 from headrace.feature_row import computed
 from headrace.offline.backfill_views import Lines, ViewBackfill
 from headrace.offline.history import histories
+from headrace.offline.timeline import grid_of
 from headrace.state import StateCodec
 
 if TYPE_CHECKING:
@@ -76,10 +77,7 @@ def backfill(
         progress: Called with a number of events; in all ``steps`` times that of the first feed.
         rows: Entity key -> rows of tables, as a replay takes them.
     """
-    chosen = list(feeds)
-    if knowledge is Knowledge.AS_HAPPENED:
-        chosen = [replace(feed, arrival=feed.source.time) for feed in feeds]
-    found = histories(chosen, EventDecoder(definition))
+    found = _histories(definition, feeds, knowledge)
     scored = found[0]
     columns: dict[str, Floats] = {}
     folded: dict[str, int] = {}
@@ -101,14 +99,33 @@ def steps(definition: Definition) -> int:
     return len(definition.scored_views) + bool(definition.request_features)
 
 
+def windowed_features(
+    definition: Definition, feeds: Sequence[Feed], knowledge: Knowledge
+) -> dict[str, Floats]:
+    """The windowed features alone, in the order of the accepted events; NaN where absent."""
+    columns: dict[str, Floats] = {}
+    for view in windowed(definition, _histories(definition, feeds, knowledge)):
+        columns.update(zip(view.fold.features, view.features(), strict=True))
+    return columns
+
+
+def _histories(
+    definition: Definition, feeds: Sequence[Feed], knowledge: Knowledge
+) -> list[History]:
+    chosen = list(feeds)
+    if knowledge is Knowledge.AS_HAPPENED:
+        chosen = [replace(feed, arrival=feed.source.time) for feed in feeds]
+    return histories(chosen, EventDecoder(definition))
+
+
 def windowed(definition: Definition, found: Sequence[History]) -> Iterator[ViewBackfill]:
     """The definition's views over these histories, each ready to give its features."""
-    codec = StateCodec(definition)
+    codec, grid = StateCodec(definition), grid_of(found)
     views = definition.scored_views
     for entity in dict.fromkeys(view.entity.name for view in views):
         folds = [fold for fold in codec.folds[entity] if fold.view in views]
         used = {definition.scored.name, *(fold.view.source.name for fold in folds)}
-        lines = Lines.of(entity, [each for each in found if each.source.name in used])
+        lines = Lines.of(entity, [each for each in found if each.source.name in used], grid)
         for fold in folds:
             yield ViewBackfill(fold, lines, definition.scored.name)
 

@@ -17,14 +17,14 @@ from headrace.definition import LIFETIME, Count, DistinctCount, TimeSinceLast
 from headrace.events import microseconds
 from headrace.offline.fold_entities import fold_entities
 from headrace.offline.scaled import scaled
-from headrace.offline.timeline import Edges, entity_codes, grid_of, timeline
+from headrace.offline.timeline import Edges, entity_codes, grid_for, timeline
 from headrace.offline.window_aggregates import NumberWindows, counts, distinct, seconds_since
 from headrace.windows import DELIVERED_AGAIN_US
 
 if TYPE_CHECKING:
     from headrace.definition import View
     from headrace.offline.history import Floats, History, Ints, Mask
-    from headrace.offline.timeline import Spans, Timeline
+    from headrace.offline.timeline import Grid, Spans, Timeline
     from headrace.windows import ViewFold
 
 _MINUTE_US = 60_000_000
@@ -38,14 +38,14 @@ class Lines:
     histories: dict[str, History]
 
     @classmethod
-    def of(cls, entity: str, histories: list[History]) -> Lines:
+    def of(cls, entity: str, histories: list[History], grid: Grid) -> Lines:
         """Sort the events of the sources that have this entity."""
         columns = []
         for each in histories:
             name = next(n for n, found in each.source.entities.items() if found.name == entity)
             columns.append(each.column(name))
         codes = entity_codes(columns)
-        grid = grid_of(histories, 1 + max((int(c.max(initial=0)) for c in codes), default=0))
+        grid = grid_for(grid, histories, 1 + max(int(c.max(initial=0)) for c in codes))
         return cls(
             {
                 each.source.name: timeline(each, code, grid)
@@ -102,28 +102,32 @@ class ViewBackfill:
 
     def _kept(self, history: History, line: Timeline) -> Mask | None:
         """Which events the view folds; None where it folds all."""
+        if self.fold.view.where is None and not history.any_late:
+            return None
         wanted = ~history.late
         if self.fold.view.where is not None:
             places = np.flatnonzero(wanted)
             passed = [self.fold.wants(event) for event in history.events(places)]
             wanted[places] = passed
-        return None if wanted.all() else wanted[line.places]
+        found: Mask = wanted[line.places]
+        return found
 
     def _own_stops(self, queries: Timeline, mask: Mask | None) -> Ints | None:
         """Of a view of the scored source without delay: what was folded before each event."""
         view = self.fold.view
         if view.source.name != self.scored or view.delay:
             return None
-        kept = np.ones(len(queries), np.int64) if mask is None else mask.astype(np.int64)
-        upto = np.cumsum(kept)
-        return upto if view.include_current else upto - kept
+        if mask is None:
+            return np.arange(len(queries)) + int(view.include_current)
+        kept = mask.astype(np.int64)
+        return np.cumsum(kept) if view.include_current else np.cumsum(kept) - kept
 
     def _odd(self, windows: _Windows, edges: Edges, rows: Timeline, queries: Timeline) -> Ints:
         """The entities that the fold itself must do."""
         history, scored = self._of(self.fold.view.source.name)[0], self._of(self.scored)[0]
         found = {
             "out of order": np.unique(queries.code[edges.unsettled()]),
-            "late events": np.unique(queries.code[scored.late[queries.places]]),
+            "late events": _late(scored, queries),
             "ids that come again": self._repeated(history),
             "numbers that are no scaled integers": windows.odd_numbers(),
             "more rows than an item holds": self._too_large(rows, windows),
@@ -178,6 +182,12 @@ class ViewBackfill:
         code, time = code[order], time[order]
         back = (code[1:] == code[:-1]) & (time[1:] < time[:-1])
         return np.intersect1d(many, code[1:][back])
+
+
+def _late(scored: History, queries: Timeline) -> Ints:
+    if not scored.any_late:
+        return np.empty(0, np.int64)
+    return np.unique(queries.code[scored.late[queries.places]])
 
 
 class _Windows:

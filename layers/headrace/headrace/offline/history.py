@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ _MAX_TEXT_BYTES = 8_192  # of all texts of a row that is taken as it is: far bel
 _LAST_YEAR_US = time_to_us(datetime(9999, 1, 1, tzinfo=UTC))
 
 
-@dataclass(slots=True)
+@dataclass
 class History:
     """The events of one source that the stream would have accepted, in the order of their file.
 
@@ -72,7 +73,27 @@ class History:
         """Whether every row of the file was accepted."""
         return len(self.rows) == len(self.feed.frame)
 
-    @property
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the file is in order of event time, and of arrival too."""
+        return _ascending(self.time) and _ascending(self.rank)
+
+    @cached_property
+    def latest(self) -> int:
+        """The longest time from event to arrival, microseconds."""
+        return int((self.arrival - self.time).max(initial=-(2**62)))
+
+    @cached_property
+    def soonest(self) -> int:
+        """The shortest time from event to arrival, microseconds."""
+        return int((self.arrival - self.time).min(initial=2**62))
+
+    @cached_property
+    def any_late(self) -> bool:
+        """Whether any event is late."""
+        return bool(self.late.any())
+
+    @cached_property
     def ids_are_unique(self) -> bool:
         """Whether no event comes again."""
         ids = self.column(self.source.id)
@@ -151,10 +172,7 @@ def histories(feeds: list[Feed], decoder: EventDecoder) -> list[History]:
 
 def ranks(arrivals: list[Ints]) -> list[Ints]:
     """The place of each event among all: by arrival, then by feed, then by row."""
-    orders = [
-        None if bool((each[1:] >= each[:-1]).all()) else np.argsort(each, kind="stable")
-        for each in arrivals
-    ]
+    orders = [None if _ascending(each) else np.argsort(each, kind="stable") for each in arrivals]
     in_order = [
         each if order is None else each[order] for each, order in zip(arrivals, orders, strict=True)
     ]
@@ -170,6 +188,10 @@ def ranks(arrivals: list[Ints]) -> list[Ints]:
             rank = placed
         found.append(rank)
     return found
+
+
+def _ascending(values: Ints) -> bool:
+    return bool((values[1:] >= values[:-1]).all())
 
 
 def history(feed: Feed, decoder: EventDecoder, rank: Ints) -> History:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from headrace.offline.history import Floats, Ints, Mask
 
 
+_SAMPLE = 1_000
+"""Values that are tried before all are: most scales are ruled out by the first few."""
+
+
 class Scaled(NamedTuple):
     """A column of numbers in the order of a timeline.
 
@@ -47,17 +51,24 @@ def scaled(values: Floats, code: Ints) -> tuple[Scaled, Ints]:
     for scale in SCALES:
         if largest * scale >= EXACT:
             break
+        if not _whole(filled[:_SAMPLE], scale).all():
+            continue
         integers = np.rint(filled * scale)
         if bool((integers / scale == filled).all()):
             return Scaled(scale, integers.astype(np.int64), present), np.empty(0, np.int64)
     return _partly(filled, code, present)
 
 
+def _whole(values: Floats, scale: int) -> Mask:
+    found: Mask = np.rint(values * scale) / scale == values
+    return found
+
+
 def _partly(filled: Floats, code: Ints, present: Mask | None) -> tuple[Scaled, Ints]:
     """The same where some numbers are no scaled integers: those count as 0, and are told."""
     needed = np.full(len(filled), SCALES[-1] + 1)
     for scale in reversed(SCALES):
-        fits = (np.abs(filled) * scale < EXACT) & (np.rint(filled * scale) / scale == filled)
+        fits = (np.abs(filled) * scale < EXACT) & _whole(filled, scale)
         needed[fits] = scale
     odd = needed > SCALES[-1]
     scale = int(needed[~odd].max(initial=1))

@@ -7,6 +7,7 @@ searched in one sorted array. May import history, definition and events.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _UNITS_US = (60_000_000, 1_000_000, 1_000, 1)
 _LARGEST_KEY = 2**62
 _DIGIT = 2**16
+_SAMPLE = 1_000
+"""Values that are looked at before all are: most units are ruled out by the first few."""
 
 
 class Grid(NamedTuple):
@@ -48,40 +51,59 @@ class Grid(NamedTuple):
             return np.searchsorted(self.instants, time, side="right")
         return np.clip((time - self.first) // self.unit + 1, 0, self.span - 1)
 
+    def ticks_in(self, duration_us: int) -> int | None:
+        """A duration in ticks; None where it is not a whole number of them."""
+        if self.instants is not None or duration_us % self.unit:
+            return None
+        return duration_us // self.unit
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Timeline:
     """Events of one source, sorted by entity, event time and order of arrival.
 
     Attributes:
+        history: Whose events these are.
         grid: How the keys count time.
         places: Place of each event in its history.
         code: Number of each event's entity.
         key: ``code * grid.span`` plus the tick of its time, ascending.
-        time: Event time, microseconds UTC.
-        rank: Place in the order of arrival.
     """
 
+    history: History
     grid: Grid
     places: Ints
     code: Ints
     key: Ints
-    time: Ints
-    rank: Ints
 
     def __len__(self) -> int:
         """Number of events."""
         return len(self.places)
 
-    def kept(self, mask: Mask) -> Timeline:
-        """Some of the events."""
-        parts = (self.places, self.code, self.key, self.time, self.rank)
-        return Timeline(self.grid, *(part[mask] for part in parts))
+    @cached_property
+    def time(self) -> Ints:
+        """Event times, microseconds UTC."""
+        return self.history.time[self.places]
 
-    @property
+    @cached_property
+    def rank(self) -> Ints:
+        """Places in the order of arrival."""
+        return self.history.rank[self.places]
+
+    @cached_property
+    def floor(self) -> Ints:
+        """The key before each event's entity's first one."""
+        return self.code * self.grid.span
+
+    @cached_property
     def newest_rank(self) -> Ints:
         """The largest rank of the entity's events up to each one, plus its code times 2^32."""
         return np.maximum.accumulate(self.rank + (self.code << 32))
+
+    def kept(self, mask: Mask) -> Timeline:
+        """Some of the events."""
+        parts = (part[mask] for part in (self.places, self.code, self.key))
+        return Timeline(self.history, self.grid, *parts)
 
 
 class Spans(NamedTuple):
@@ -96,7 +118,7 @@ def entity_codes(columns: Sequence[pl.Series]) -> list[Ints]:
     if all(column.dtype.is_integer() for column in columns):
         return _codes_of_integers([column.cast(pl.Int64).to_numpy() for column in columns])
     texts = pl.concat([column.cast(pl.String) for column in columns])
-    codes = texts.cast(pl.Categorical).to_physical().cast(pl.Int64).to_numpy()
+    codes = texts.rank("dense").cast(pl.Int64).to_numpy() - 1
     return np.split(codes, np.cumsum([len(column) for column in columns])[:-1])
 
 
@@ -112,29 +134,33 @@ def _codes_of_integers(columns: list[Ints]) -> list[Ints]:
     return np.split(codes, np.cumsum([len(column) for column in columns])[:-1])
 
 
-def grid_of(histories: Sequence[History], codes: int) -> Grid:
-    """The coarsest grid on which all events lie, for so many entities."""
+def grid_of(histories: Sequence[History]) -> Grid:
+    """The coarsest evenly spaced grid on which all events lie."""
     there = [each.time for each in histories if len(each)]
     if not there:
         return Grid(1, 0, 2)
     first, last = min(int(t.min()) for t in there), max(int(t.max()) for t in there)
-    unit = next(u for u in _UNITS_US if u == 1 or not any((time % u).any() for time in there))
-    span = (last - first) // unit + 2
-    if codes * span < _LARGEST_KEY:
-        return Grid(unit, first, span)
-    instants = np.unique(np.concatenate(there))
-    return Grid(unit, first, len(instants) + 1, instants)
+    unit = next(u for u in _UNITS_US if u == 1 or all(_lie_on(time, u) for time in there))
+    return Grid(unit, first, (last - first) // unit + 2)
+
+
+def grid_for(grid: Grid, histories: Sequence[History], codes: int) -> Grid:
+    """The same grid, or another one where keys of so many entities would not fit."""
+    if codes * grid.span < _LARGEST_KEY:
+        return grid
+    instants = np.unique(np.concatenate([each.time for each in histories]))
+    return Grid(grid.unit, grid.first, len(instants) + 1, instants)
+
+
+def _lie_on(time: Ints, unit: int) -> bool:
+    return not (time[:_SAMPLE] % unit).any() and not (time % unit).any()
 
 
 def timeline(history: History, code: Ints, grid: Grid) -> Timeline:
     """Sort a history by entity, time and order of arrival."""
-    time, rank = history.time, history.rank
-    key = code * grid.span + grid.ticks(time)
-    if _ascending(rank):
-        order = _by_code(code) if _ascending(time) else np.argsort(key, kind="stable")
-    else:
-        order = np.lexsort((rank, key))
-    return Timeline(grid, order, code[order], key[order], time[order], rank[order])
+    key = code * grid.span + grid.ticks(history.time)
+    order = _by_code(code) if history.in_order else _by_key(key, history.rank)
+    return Timeline(history, grid, order, code[order], key[order])
 
 
 def _by_code(code: Ints) -> Ints:
@@ -149,8 +175,17 @@ def _by_code(code: Ints) -> Ints:
     return order
 
 
-def _ascending(values: Ints) -> bool:
-    return bool((values[1:] >= values[:-1]).all())
+def _by_key(key: Ints, rank: Ints) -> Ints:
+    """An order by key, then by rank; few keys are equal, so they are ordered afterwards."""
+    order = np.argsort(key)
+    ordered = key[order]
+    same = np.zeros(len(key) + 1, np.bool_)
+    same[1:-1] = ordered[1:] == ordered[:-1]
+    tied = np.flatnonzero(same[1:] | same[:-1])
+    if len(tied):
+        events = order[tied]
+        order[tied] = events[np.lexsort((rank[events], key[events]))]
+    return order
 
 
 class Edges:
@@ -164,22 +199,29 @@ class Edges:
         """Take ``stop`` where it is known from the order of the events."""
         self._rows, self._queries, self._view = rows, queries, view
         self._hop = microseconds(view.hop) if view.hop else 0
-        self._right = queries.time - microseconds(view.delay) if view.delay else queries.time
-        self._floor = queries.code * rows.grid.span
+        self._delay = microseconds(view.delay)
         self.stop = self._stops() if stop is None else stop
 
     def spans(self, window: timedelta) -> Spans:
         """What a window covers."""
-        if window == LIFETIME:
-            edge = self._floor
-        else:
-            edge = self._key(self._snapped(self._right - microseconds(window)))
+        floor = self._queries.floor
+        edge = floor if window == LIFETIME else self._keys_before(microseconds(window))
         return Spans(np.searchsorted(self._rows.key, edge, side="right"), self.stop)
 
     def _stops(self) -> Ints:
-        right = self._snapped(self._right) if self._view.delay else self._right
-        stop = np.searchsorted(self._rows.key, self._key(right), side="right")
-        return stop if self._view.delay else self._arrived(stop)
+        if not self._view.delay:
+            return self._arrived(np.searchsorted(self._rows.key, self._queries.key, side="right"))
+        return np.searchsorted(self._rows.key, self._keys_before(0), side="right")
+
+    def _keys_before(self, window_us: int) -> Ints:
+        """The key of the edge that lies delay and window before each query, snapped to the hop."""
+        queries, back = self._queries, self._delay + window_us
+        ticks = None if self._hop else queries.grid.ticks_in(back)
+        if ticks is not None:
+            return np.maximum(queries.key - ticks, queries.floor)
+        time = queries.time - back
+        snapped = time // self._hop * self._hop if self._hop else time
+        return queries.floor + queries.grid.ticks(snapped)
 
     def _arrived(self, stop: Ints) -> Ints:
         """Without the events at the query's own time that arrived after it."""
@@ -193,15 +235,17 @@ class Edges:
             open_ = open_[stop[open_] > 0]
         return stop
 
-    def _snapped(self, time: Ints) -> Ints:
-        return time // self._hop * self._hop if self._hop else time
-
-    def _key(self, time: Ints) -> Ints:
-        return self._floor + self._rows.grid.ticks(time)
-
-    def unsettled(self) -> Mask:
+    def unsettled(self) -> Ints:
         """Queries for which an event up to the right edge had not arrived yet."""
-        newest = self._rows.newest_rank
-        before = newest[self.stop - 1] if len(newest) else np.full(len(self.stop), -1)
-        mine = self._queries.rank + (self._queries.code << 32)
-        return (self.stop > 0) & (before > mine)
+        rows, queries = self._rows, self._queries
+        own = rows.history is queries.history and not self._delay
+        if not len(rows) or (own and rows.history.in_order) or self._surely_settled():
+            return np.empty(0, np.int64)
+        before = rows.newest_rank[self.stop - 1]
+        mine = queries.rank + (queries.code << 32)
+        return np.flatnonzero((self.stop > 0) & (before > mine))
+
+    def _surely_settled(self) -> bool:
+        """Whether every event comes less late than the delay and any query's own lateness."""
+        latest, soonest = self._rows.history.latest, self._queries.history.soonest
+        return latest - self._delay < soonest

@@ -7,7 +7,7 @@ stream. May import timeline, scaled and aggregate_types.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from headrace.offline.history import Floats, Ints, Mask
     from headrace.offline.scaled import Scaled
     from headrace.offline.timeline import Spans
+
+Numbers = TypeVar("Numbers", "Ints", "Floats")
 
 _SECOND_US = 1_000_000
 _INT64 = 2.0**62
@@ -61,10 +63,13 @@ class NumberWindows:
         """One array of feature values per name of the aggregate; NaN where it has none."""
         match aggregate:
             case Sum():
-                return [self._sums(spans)[1]]
+                n, total = self._sums(spans)
+                total[n == 0] = np.nan
+                return [total]
             case Mean():
                 n, total = self._sums(spans)
-                return [total / n]
+                with np.errstate(invalid="ignore"):  # 0 / 0 is absent
+                    return [total / n]
             case Std():
                 return [self._deviations(spans)]
             case Min() | Max():
@@ -91,8 +96,15 @@ class NumberWindows:
         return None if present is None else _before(present.astype(np.int64))
 
     @cached_property
-    def _summed(self) -> Ints:
-        return _before(self._scaled.integers)
+    def _sums_are_doubles(self) -> bool:
+        """Whether running sums stay so small that doubles hold them exactly, and faster."""
+        integers = self._scaled.integers
+        return len(integers) * float(np.abs(integers).max(initial=0)) < EXACT
+
+    @cached_property
+    def _summed(self) -> Ints | Floats:
+        integers = self._scaled.integers
+        return _before(integers.astype(np.float64)) if self._sums_are_doubles else _before(integers)
 
     @cached_property
     def _squared(self) -> Ints:
@@ -106,20 +118,20 @@ class NumberWindows:
         return counted[spans.stop] - counted[spans.start]
 
     def _sums(self, spans: Spans) -> tuple[Floats, Floats]:
-        """Number and sum of the present values; NaN twice where there are none."""
+        """Number and sum of the present values: 0 and 0 where there are none."""
         n = self._present(spans).astype(np.float64)
-        total = self._summed[spans.stop]
-        total -= self._summed[spans.start]
-        found = total / self._scaled.scale
-        n[n == 0] = np.nan
-        found[np.isnan(n)] = np.nan
+        summed, scale = self._summed, self._scaled.scale
+        if self._sums_are_doubles:
+            return n, (summed[spans.stop] - summed[spans.start]) / scale
+        total = summed[spans.stop] - summed[spans.start]
+        found = total / scale
         for place in np.flatnonzero(np.abs(total) >= EXACT):  # numpy would round twice
-            found[place] = int(total[place]) / self._scaled.scale
+            found[place] = int(total[place]) / scale
         return n, found
 
     def _deviations(self, spans: Spans) -> Floats:
         n = self._present(spans)
-        total = self._summed[spans.stop] - self._summed[spans.start]
+        total = (self._summed[spans.stop] - self._summed[spans.start]).astype(np.int64)
         squares = self._squared[spans.stop] - self._squared[spans.start]
         spread = (n * squares - total * total).astype(np.float64)
         most = float(np.abs(self._scaled.integers).max(initial=0))
@@ -130,7 +142,8 @@ class NumberWindows:
             many, total_, squared = int(n[place]), int(total[place]), int(squares[place])
             spread[place] = many * squared - total_ * total_
         some = np.where(n > 0, n, np.nan)
-        return np.sqrt(np.maximum(spread, 0.0) / some / self._scaled.scale**2 / some)
+        found: Floats = np.sqrt(np.maximum(spread, 0.0) / some / self._scaled.scale**2 / some)
+        return found
 
     def _spread(self, start: int, stop: int) -> float:
         """Number times the sum of squares less the squared sum, of integers that need more bits."""
@@ -261,8 +274,8 @@ def distinct(codes: Ints, spans: Spans) -> Floats:
     return np.cumsum(changes[:-1]).astype(np.float64)
 
 
-def _before(values: Ints) -> Ints:
+def _before(values: Numbers) -> Numbers:
     """The sum of the values before each place, and of all at the end."""
-    found = np.zeros(len(values) + 1, np.int64)
+    found: Numbers = np.zeros(len(values) + 1, values.dtype)
     np.cumsum(values, out=found[1:])
     return found
