@@ -293,3 +293,106 @@ def ordered_arrivals(draw: st.DrawFn) -> Arrivals:
     found = sorted(case.events, key=lambda event: event.time)
     events = [event_of(view.source, e.id, e.time, e.fields, e.time) for e in found]
     return Arrivals(view, events, case.packed_after)
+
+
+# Histories: files of events and labels, for a definition with several views.
+
+shop = Entity("shop")
+_MAYBE_LATE = st.sampled_from([0, 0, 0, 1, 3, 7, 70, 100_000])
+_BOUNDS: list[dict[str, Any]] = [{}, {"at_most": 250, "if_invalid": "missing"}, {"at_least": 0}]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A definition with the rows of its two sources, as files have them."""
+
+    definition: Definition
+    events: list[dict[str, Any]]
+    labels: list[dict[str, Any]]
+
+
+def ratio(event: Any, features: Any) -> float:
+    """A request feature that fails where an amount or a feature is absent."""
+    found: float = event.amount / next(iter(features.values()))
+    return found
+
+
+@st.composite
+def two_sources(draw: st.DrawFn) -> tuple[Source, Source]:
+    """Payments, which are scored, and their labels."""
+    scored = replace(
+        source_of(draw(st.sampled_from([seconds(0), seconds(5), seconds(60)]))),
+        entities={"card_id": card, "shop_id": shop},
+        fields={
+            "amount": Number(**draw(st.sampled_from(_BOUNDS))),
+            "flag": Flag(),
+            "shop": Text(),
+        },
+    )
+    labels = replace(
+        scored,
+        name="labels",
+        lateness=draw(st.sampled_from([seconds(5), seconds(100)])),
+        revised_by=draw(st.sampled_from(["", "", "", "amount"])),
+    )
+    return scored, labels
+
+
+@st.composite
+def definitions(draw: st.DrawFn) -> Definition:
+    """One to three views, of both sources and entities, with every aggregate."""
+    scored, labels = draw(two_sources())
+    found = []
+    for number in range(draw(st.integers(1, 3))):
+        view = draw(views(hop=EXACT if number else st.one_of(EXACT, HOP)))  # one fits into an item
+        source = draw(st.sampled_from([scored, scored, labels]))
+        where = None if source.revised_by else view.where
+        entity = draw(st.sampled_from([card, shop]))
+        view = replace(view, name=f"v{number}", source=source, entity=entity, where=where)
+        found.append(replace(view, head=draw(st.sampled_from([1, 2, 200]))))
+    return checked(
+        Definition(
+            sources=[scored, labels],
+            scored=scored,
+            views=found,
+            request_features=[ratio],
+            inputs=["amount", "flag", *(name for view in found for name in view.features)],
+            batch_entity=card,
+            label=Label(labels, "flag"),
+        )
+    )
+
+
+@st.composite
+def rows_of(draw: st.DrawFn, view: View, ids: st.SearchStrategy[int]) -> list[dict[str, Any]]:
+    """Rows of a file of one source, with times on the edges of a view's windows."""
+    found, orderly = [], draw(st.booleans())
+    numbers = draw(st.sampled_from([WHOLE, CENTS, NUMBERS]))
+    for number, time in enumerate(draw(times(view))):
+        fields = draw(FIELDS)
+        late = 0 if orderly else draw(_MAYBE_LATE) * SECOND_US
+        found.append(
+            {
+                "payment_id": 100 * number + draw(ids),
+                "paid_at": time,
+                "arrival_time": time + late,
+                "card_id": draw(st.integers(1, 2)),
+                "shop_id": draw(st.integers(1, 2)),
+                "amount": None if fields.amount is None else draw(numbers),
+                "flag": fields.flag,
+                "shop": fields.shop,
+            }
+        )
+    return found
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """A random definition with random files; now and then an id comes again."""
+    definition = draw(definitions())
+    ids = draw(st.sampled_from([st.just(0), st.just(0), st.sampled_from([0, -100])]))
+    files = [draw(rows_of(draw(st.sampled_from(definition.views)), ids)) for _ in range(2)]
+    if draw(st.booleans()):
+        for rows in files:
+            rows.sort(key=lambda row: row["paid_at"])
+    return Case(definition, *files)

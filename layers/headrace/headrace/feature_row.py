@@ -112,7 +112,7 @@ class Assembler:
             if part.looked_up:
                 self._add_rows(entity, part, found, causes)
         for name, function in self._functions:
-            found[name] = _call(function, event.fields, found)
+            found[name] = computed(function, event.fields, found)
         for name in self._fields:
             value = getattr(event.fields, name)
             found[name] = None if value is None else float(value)
@@ -189,11 +189,12 @@ def _note_causes(
             causes[name] = Cause.NOT_KEPT if cut else cause
 
 
-def _call(
+def computed(
     function: Callable[[Any, Mapping[str, float | None]], float | None],
     fields: Any,
     found: Mapping[str, float | None],
 ) -> float | None:
+    """A request feature's value; None where it gives none, raises, or is not finite."""
     try:
         value = function(fields, found)
         number = None if value is None else float(value)

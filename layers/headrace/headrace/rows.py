@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DIGEST_BYTES = 6
 ABSENT_HASH = 2**64 - 1
 HASHES = 0
-_SCALES = (1, 10, 100, 1_000, 10_000)
-_EXACT = 2**53
+SCALES = (1, 10, 100, 1_000, 10_000)
+EXACT = 2**53
 _MANY = 64
 """Rows above which a sum is found from another one; fewer are summed as fast."""
 
@@ -29,8 +29,8 @@ _SIGNED = {"b": -(2**7), "h": -(2**15), "i": -(2**31), "q": -(2**63)}
 _ABSENT: dict[str, float] = {**_UNSIGNED, **_SIGNED, "d": nan}
 """Type code -> the value that stands for an absent one."""
 
-_FITTING = {code: (-1, min(top, _EXACT)) for code, top in _UNSIGNED.items()} | {
-    code: (max(bottom, -_EXACT), min(-bottom, _EXACT)) for code, bottom in _SIGNED.items()
+_FITTING = {code: (-1, min(top, EXACT)) for code, top in _UNSIGNED.items()} | {
+    code: (max(bottom, -EXACT), min(-bottom, EXACT)) for code, bottom in _SIGNED.items()
 }
 """Type code -> the integers between which it holds every one."""
 
@@ -88,8 +88,8 @@ class Column:
         """The most compact column that holds these values exactly."""
         present = [value for value in values if value is not None]
         largest = max(map(abs, present), default=0.0)
-        for scale in _SCALES:
-            if largest * scale >= _EXACT:  # before rounding, which refuses infinity
+        for scale in SCALES:
+            if largest * scale >= EXACT:  # before rounding, which refuses infinity
                 break
             scaled = [round(value * scale) for value in present]
             if all(s / scale == v for s, v in zip(scaled, present, strict=True)):
@@ -110,7 +110,7 @@ class Column:
             packed = _ABSENT[self.code]
         else:
             scaled = value * self.scale
-            packed = round(scaled) if abs(scaled) < _EXACT else -1
+            packed = round(scaled) if abs(scaled) < EXACT else -1
             low, high = _FITTING[self.code]
             if packed / self.scale != value or not low < packed < high:
                 values = self.values()

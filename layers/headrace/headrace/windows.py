@@ -74,6 +74,11 @@ class ViewFold:
         kinds = [(each.kind, each.field, getattr(each, "n", 1)) for each in self.view.aggregates]
         return _digest(self.layout, kinds)
 
+    @property
+    def most_row_bytes(self) -> float:
+        """How many bytes the rows of one entity may take before an exact view gets tiles."""
+        return MAX_ROWS_BYTES / self._share
+
     def empty(self) -> ViewState:
         """State of an entity that this view has never seen."""
         return ViewState(Rows.empty([hashed for _, hashed in self.fields]), self._hop)
@@ -158,7 +163,7 @@ class ViewFold:
             self._spill_to(state, self._head)
 
     def _too_large(self, rows: Rows) -> bool:
-        return len(rows) * rows.row_bytes > MAX_ROWS_BYTES / self._share
+        return len(rows) * rows.row_bytes > self.most_row_bytes
 
     def _hop_of_overflow(self) -> int:
         """As fine as the longest window deserves, as coarse as the item's size demands."""

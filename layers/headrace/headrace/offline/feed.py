@@ -93,7 +93,7 @@ def records(feeds: list[Feed], order: pl.DataFrame, chunk: int) -> Iterator[list
     for start in range(0, len(order), chunk):
         part = order.slice(start, chunk).with_row_index("place", offset=start + _FIRST_SEQUENCE)
         encoded = [
-            rows.with_columns(data=_payloads(feed, rows.get_column("row")))
+            rows.with_columns(data=payloads(feed, rows.get_column("row")))
             for number, feed in enumerate(feeds)
             if len(rows := part.filter(pl.col("feed") == number))
         ]
@@ -106,7 +106,7 @@ def records(feeds: list[Feed], order: pl.DataFrame, chunk: int) -> Iterator[list
         ]
 
 
-def _payloads(feed: Feed, rows: pl.Series) -> pl.Series:
+def payloads(feed: Feed, rows: pl.Series) -> pl.Series:
     """The rows as JSON events."""
     chosen = feed.frame[rows]
     known = {feed.source.time, feed.source.id, *feed.source.entities, *feed.source.fields}

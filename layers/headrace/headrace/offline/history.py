@@ -1,0 +1,325 @@
+"""A file's events as checked columns: what the stream's decoder would make of each row.
+
+Rows that surely pass the checks are taken as they are, column by column; every other row goes
+through the decoder itself. May import feed, events, definition and field_checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from headrace.definition import Flag, Number
+from headrace.errors import EventRejected
+from headrace.events import Event, entity_key, id_digest, microseconds, time_to_us, us_to_time
+from headrace.field_checks import LARGEST_NUMBER, MAX_ID_LENGTH
+from headrace.offline.feed import payloads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from headrace.definition import Field, Source, Text
+    from headrace.events import EventDecoder
+    from headrace.offline.feed import Feed
+
+    Ints = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float64]
+    Mask = npt.NDArray[np.bool_]
+
+_MAX_TEXT_BYTES = 8_192  # of all texts of a row that is taken as it is: far below the limit
+_LAST_YEAR_US = time_to_us(datetime(9999, 1, 1, tzinfo=UTC))
+
+
+@dataclass
+class History:
+    """The events of one source that the stream would have accepted, in the order of their file.
+
+    Attributes:
+        source: Whose events these are.
+        feed: The file.
+        rows: Place of each event in the file.
+        time: Event time, microseconds UTC.
+        arrival: Arrival time, microseconds UTC.
+        rank: Place in the order of arrival of all feeds, refused events included.
+        late: Whether it arrived after its source's allowed lateness.
+        refused: How many rows the decoder refused.
+        decoded: Place in ``rows`` -> the event, for those that went through the decoder.
+    """
+
+    source: Source
+    feed: Feed
+    fields_type: Any
+    rows: Ints
+    time: Ints
+    arrival: Ints
+    rank: Ints
+    late: Mask
+    refused: int
+    decoded: dict[int, Event] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of accepted events."""
+        return len(self.rows)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row of the file was accepted."""
+        return len(self.rows) == len(self.feed.frame)
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the file is in order of event time, and of arrival too."""
+        return _ascending(self.time) and _ascending(self.rank)
+
+    @cached_property
+    def latest(self) -> int:
+        """The longest time from event to arrival, microseconds."""
+        return int((self.arrival - self.time).max(initial=-(2**62)))
+
+    @cached_property
+    def soonest(self) -> int:
+        """The shortest time from event to arrival, microseconds."""
+        return int((self.arrival - self.time).min(initial=2**62))
+
+    @cached_property
+    def any_late(self) -> bool:
+        """Whether any event is late."""
+        return bool(self.late.any())
+
+    @cached_property
+    def ids_are_unique(self) -> bool:
+        """Whether no event comes again."""
+        ids = self.column(self.source.id)
+        if ids.dtype.is_integer():
+            values = ids.to_numpy()
+            if bool((values[1:] > values[:-1]).all()):
+                return True
+        return ids.n_unique() == len(ids)
+
+    def column(self, name: str) -> pl.Series:
+        """A column of the file, of the accepted events."""
+        found = self.feed.frame.get_column(name)
+        return found if self.whole else found[self.rows]
+
+    def numbers(self, name: str) -> Floats:
+        """A numeric field's or flag's values; NaN where absent."""
+        kind = self.feed.frame.schema.get(name, pl.Null)
+        if kind in (pl.String, pl.Null):  # what text says was decoded
+            found = np.full(len(self), np.nan)
+        else:
+            found = self.column(name).cast(pl.Float64).to_numpy()
+        if self.decoded:
+            found = found.copy()
+            for place, event in self.decoded.items():
+                value = getattr(event.fields, name)
+                found[place] = np.nan if value is None else float(value)
+        return found
+
+    def texts(self, name: str) -> pl.Series:
+        """A field's values as text, equal where their hashes in state are; null where absent."""
+        if name in self.feed.frame.columns:
+            found = _as_text(self.column(name), self.source.fields.get(name))
+        else:
+            found = pl.repeat(None, len(self), dtype=pl.String, eager=True)
+        if self.decoded:
+            values = [_text(getattr(e.fields, name)) for e in self.decoded.values()]
+            found = found.scatter(list(self.decoded), pl.Series(values, dtype=pl.String))
+        return found
+
+    def events(self, places: Ints) -> Iterator[Event]:
+        """Events as the decoder would have given them."""
+        frame = self.feed.frame[self.rows[places]]
+        source = self.source
+        names = [source.id, *source.entities, *(n for n in source.fields if n in frame.columns)]
+        floats = [n for n in names if isinstance(source.fields.get(n), Number)]
+        plain = frame.select(
+            pl.col(n) if n not in floats or frame.schema[n] == pl.Null
+            else pl.col(n).cast(pl.Float64, strict=False)
+            for n in names
+        )  # fmt: skip
+        for place, values in zip(places.tolist(), plain.iter_rows(), strict=True):
+            decoded = self.decoded.get(place)
+            yield decoded or self._event(place, dict(zip(names, values, strict=True)))
+
+    def _event(self, place: int, values: dict[str, Any]) -> Event:
+        source, time = self.source, int(self.time[place])
+        fields = self.fields_type(**{source.time: us_to_time(time)}, **values)
+        event_id = str(values[source.id])
+        return Event(
+            source,
+            event_id,
+            id_digest(source.name, event_id),
+            time,
+            int(self.arrival[place]),
+            bool(self.late[place]),
+            {each.name: entity_key(each.name, values[n]) for n, each in source.entities.items()},
+            fields,
+        )
+
+
+def histories(feeds: list[Feed], decoder: EventDecoder) -> list[History]:
+    """The histories of feeds that arrive side by side; see ``feed.arrivals`` for their order."""
+    times = [_us(feed.frame, feed.arrival) for feed in feeds]
+    return [history(feed, decoder, rank) for feed, rank in zip(feeds, ranks(times), strict=True)]
+
+
+def ranks(arrivals: list[Ints]) -> list[Ints]:
+    """The place of each event among all: by arrival, then by feed, then by row."""
+    orders = [None if _ascending(each) else np.argsort(each, kind="stable") for each in arrivals]
+    in_order = [
+        each if order is None else each[order] for each, order in zip(arrivals, orders, strict=True)
+    ]
+    found = []
+    for number, (mine, order) in enumerate(zip(in_order, orders, strict=True)):
+        rank = np.arange(len(mine))
+        for other, theirs in enumerate(in_order):
+            if other != number:
+                rank += np.searchsorted(theirs, mine, "right" if other < number else "left")
+        if order is not None:
+            placed = np.empty_like(rank)
+            placed[order] = rank
+            rank = placed
+        found.append(rank)
+    return found
+
+
+def _ascending(values: Ints) -> bool:
+    return bool((values[1:] >= values[:-1]).all())
+
+
+def history(feed: Feed, decoder: EventDecoder, rank: Ints) -> History:
+    """What the decoder would accept of a feed.
+
+    Args:
+        feed: A file of one source.
+        decoder: Of the definition.
+        rank: Place of each row in the order of arrival.
+    """
+    source, frame = feed.source, feed.frame
+    time, arrival = _us(frame, source.time), _us(frame, feed.arrival)
+    odd = np.flatnonzero(~(_plain_times(source, time, arrival) & _plain_rows(frame, source)))
+    kept, decoded, refused = np.arange(len(frame)), {}, 0
+    if len(odd):
+        events = _decoded(feed, decoder, odd, arrival)
+        bad = [row for row, event in events.items() if event is None]
+        refused = len(bad)
+        kept = np.delete(kept, bad)
+        places = np.searchsorted(kept, [row for row, event in events.items() if event])
+        accepted = [event for event in events.values() if event is not None]
+        decoded = dict(zip(places.tolist(), accepted, strict=True))
+    if refused:
+        time, arrival, rank = time[kept], arrival[kept], rank[kept]
+    late = arrival - time > microseconds(source.lateness)
+    fields_type = decoder.fields_type(source)
+    return History(source, feed, fields_type, kept, time, arrival, rank, late, refused, decoded)
+
+
+def _us(frame: pl.DataFrame, column: str) -> Ints:
+    """Times of a feed in microseconds UTC; where one is missing, a time that is refused."""
+    found = frame.get_column(column).cast(pl.Datetime("us", "UTC")).to_physical()
+    if found.null_count():
+        found = found.fill_null(-(2**62))
+    return found.to_numpy()
+
+
+def _decoded(
+    feed: Feed, decoder: EventDecoder, rows: Ints, arrival: Ints
+) -> dict[int, Event | None]:
+    """Row -> the event, or None where it is refused."""
+    found: dict[int, Event | None] = {}
+    for row, data in zip(rows.tolist(), payloads(feed, pl.Series(rows)), strict=True):
+        try:
+            found[row] = decoder.decode(data.encode(), int(arrival[row]))
+        except EventRejected:
+            found[row] = None
+    return found
+
+
+def _plain_times(source: Source, time: Ints, arrival: Ints) -> Mask:
+    earliest, ahead = time_to_us(source.not_before), microseconds(source.ahead)
+    return (time >= earliest) & (time <= arrival + ahead) & (time < _LAST_YEAR_US)
+
+
+def _plain_rows(frame: pl.DataFrame, source: Source) -> Mask | bool:
+    """Which rows need no decoder: every value of the right type and within its bounds."""
+    if source.rules:
+        return np.zeros(len(frame), dtype=np.bool_)
+    checks = [_plain_id(frame.schema[name], name) for name in (source.id, *source.entities)]
+    lengths = []
+    for name, kind in source.fields.items():
+        if name not in frame.columns:
+            checks.append(pl.lit(value=not kind.required))
+            continue
+        checks.append(_plain_field(frame.schema[name], name, kind))
+        if frame.schema[name] == pl.String:
+            lengths.append(pl.col(name).str.len_bytes().fill_null(0))
+    if lengths:
+        checks.append(pl.sum_horizontal(lengths) <= _MAX_TEXT_BYTES)
+    passed = frame.lazy().select(pl.all_horizontal(checks).alias("plain")).collect()
+    plain = passed.get_column("plain").fill_null(value=False)
+    return bool(plain[0]) if len(plain) == 1 else plain.to_numpy()
+
+
+def _plain_id(dtype: pl.DataType, name: str) -> pl.Expr:
+    column = pl.col(name)
+    if dtype == pl.String:
+        return column.is_not_null() & column.str.len_chars().is_between(1, MAX_ID_LENGTH)
+    if dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128):
+        return column.is_not_null()
+    return pl.lit(value=False)
+
+
+def _plain_field(dtype: pl.DataType, name: str, kind: Field) -> pl.Expr:
+    column = pl.col(name)
+    absent = pl.lit(value=False) if kind.required else column.is_null()
+    if isinstance(kind, Number):
+        passes = _plain_number(dtype, column, kind)
+    elif isinstance(kind, Flag):
+        passes = _plain_flag(dtype, column)
+    else:
+        passes = _plain_text(dtype, column, kind)
+    return absent | passes.fill_null(value=False)
+
+
+def _plain_number(dtype: pl.DataType, column: pl.Expr, kind: Number) -> pl.Expr:
+    if dtype == pl.Float64 or (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)):
+        low = -LARGEST_NUMBER if kind.at_least is None else kind.at_least
+        high = LARGEST_NUMBER if kind.at_most is None else kind.at_most
+        number = column.cast(pl.Float64)
+        return (number >= low) & (number <= high) & number.is_finite()
+    return pl.lit(value=False)
+
+
+def _plain_flag(dtype: pl.DataType, column: pl.Expr) -> pl.Expr:
+    if dtype == pl.Boolean:
+        return column.is_not_null()
+    return column.is_in([0, 1]) if dtype.is_integer() else pl.lit(value=False)
+
+
+def _plain_text(dtype: pl.DataType, column: pl.Expr, kind: Text) -> pl.Expr:
+    if dtype != pl.String:
+        return pl.lit(value=False)
+    return column.is_in(kind.one_of) if kind.one_of else column.str.len_chars() <= kind.max_length
+
+
+def _as_text(values: pl.Series, kind: Field | None) -> pl.Series:
+    if isinstance(kind, Number):  # as str(float) tells apart: 0.0 and -0.0 too
+        return values.cast(pl.Float64, strict=False).reinterpret(signed=True).cast(pl.String)
+    if isinstance(kind, Flag):
+        return values.cast(pl.Int64, strict=False).cast(pl.String)
+    return values.cast(pl.String)
+
+
+def _text(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, float):
+        return str(np.float64(value).view(np.int64))
+    return str(int(value)) if isinstance(value, bool) else str(value)
