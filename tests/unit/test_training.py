@@ -35,7 +35,8 @@ from headrace.imputation import Imputer
 from headrace.offline.feed import Feed, feed_of
 from headrace.offline.imputed_rows import imputed_rows, scorable_rows
 from headrace.offline.replay import replay
-from headrace.offline.train import Split, Trained, train, training_rows
+from headrace.offline.splits import Split
+from headrace.offline.train import Trained, train, training_rows
 from headrace.scoring import Scorer
 from tests.fakes import (
     INPUTS,
