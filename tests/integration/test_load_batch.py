@@ -22,7 +22,8 @@ from headrace.local.runtime import FunctionFailed
 from headrace.local.session import Session, write_session
 from headrace.local.stack import LocalAws
 from headrace.offline.bundle import write_bundle
-from headrace.offline.train import Split, Trained
+from headrace.offline.splits import Split
+from headrace.offline.train import Trained
 from headrace.policies import steps
 
 if TYPE_CHECKING:

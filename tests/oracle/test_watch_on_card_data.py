@@ -12,7 +12,8 @@ import pytest
 from headrace.events import Event, time_to_us
 from headrace.loading import load_definition
 from headrace.offline.feed import Feed, read_feed
-from headrace.offline.train import Split, reference_of
+from headrace.offline.splits import Split
+from headrace.offline.train import reference_of
 from headrace.watch import Finding, Kind, Watch
 
 if TYPE_CHECKING:

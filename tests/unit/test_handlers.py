@@ -24,7 +24,8 @@ from headrace.imputation import Statistic
 from headrace.loading import load_definition
 from headrace.local.moto_server import serve_moto
 from headrace.offline.bundle import write_bundle
-from headrace.offline.train import Split, Trained
+from headrace.offline.splits import Split
+from headrace.offline.train import Trained
 from headrace.outcome import Outcome
 from headrace.policies import steps
 

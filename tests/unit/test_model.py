@@ -31,8 +31,10 @@ from headrace.model import (
 )
 from headrace.offline.bundle import compile_bundle, write_bundle
 from headrace.offline.compile import compile_estimator
+from headrace.offline.metrics import Measured
 from headrace.offline.onnx_graph import INPUTS, Graph
-from headrace.offline.train import Split, Trained
+from headrace.offline.splits import Split
+from headrace.offline.train import Trained
 from headrace.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ def written(folder: Path, estimator: Any, text: str = TEXT) -> Path:
     statistics = {name: [Statistic(2.5)] for name in definition.columns}
     fitted = estimator.fit(ROWS, LABELS)
     write_bundle(
-        folder, definition, Trained(fitted, statistics, ROWS, Split(*at), 0.4, {"auc": 1.0})
+        folder,
+        definition,
+        Trained(fitted, statistics, ROWS, Split(*at), 0.4, {"auc": Measured(1.0, 0.9, 1.0)}),
     )
     return folder
 
@@ -119,7 +123,11 @@ def test_bundle_scores_as_the_estimator_that_was_written(model_dir: Path) -> Non
 def test_manifest_says_what_the_bundle_is_and_came_from(model_dir: Path) -> None:
     manifest = load_bundle(model_dir).manifest
     assert manifest.inputs == ["length", "person_count_1d"]
-    assert (manifest.rows, manifest.prior, manifest.metrics) == (60, 0.4, {"auc": 1.0})
+    assert (manifest.rows, manifest.prior, manifest.metrics) == (
+        60,
+        0.4,
+        {"auc": 1.0},
+    )
     assert manifest.trained_from == "2025-05-01T00:00:00+00:00"
     assert set(manifest.files) == {COMPILED, ORIGINAL, IMPUTATION, GOLDEN, REFERENCE}
     assert manifest.estimator == "LogisticRegression()"

@@ -92,6 +92,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         files: File name -> SHA-256.
         certificate: What was compared when it was compiled; None if it never scored.
         not_compiled: Why scikit-learn serves; empty where it does not.
+        threshold: Scores at or above it are positive decisions; None where none was chosen.
+        intervals: Metric -> ends of its bootstrap interval.
+        training: How it was trained, as text: gap, test, search, calibration, rule, seed.
     """
 
     format: int
@@ -109,6 +112,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     certificate: Certificate | None = None
     not_compiled: str = ""
+    threshold: float | None = None
+    intervals: dict[str, tuple[float, float]] = {}
+    training: dict[str, str] = {}
 
 
 class GoldenRow(msgspec.Struct, frozen=True):

@@ -8,13 +8,14 @@ read and write operations".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from headrace.adapters.items import last_item, score_item, state_item
 from headrace.ports import StateWrite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.ports import EventScores, ScanPage, Segment, StateStore, StoredState, WriteOutcome
     from headrace.scores import Known, LastScore, ScoreRecord
@@ -115,6 +116,18 @@ class MeteredScores:
         for record in records:
             size = item_bytes(score_item(record, _EXPIRES))
             self._capacity.score_writes += units(size, WRITE_UNIT_BYTES)
+
+
+def state_sizes(items: Mapping[str, StoredState]) -> dict[str, float]:
+    """``<entity>_state_bytes`` -> mean bytes of the items of its states.
+
+    Args:
+        items: Entity key -> state.
+    """
+    found: dict[str, list[int]] = {}
+    for key, stored in items.items():
+        found.setdefault(key.partition("#")[0], []).append(item_bytes(_item_of(key, stored)))
+    return {f"{name}_state_bytes": round(fmean(found[name]), 1) for name in sorted(found)}
 
 
 def units(size: int, unit: int) -> int:

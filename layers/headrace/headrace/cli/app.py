@@ -8,6 +8,7 @@ from headrace.cli import batch
 from headrace.cli.compile import compile_model
 from headrace.cli.demo import demo
 from headrace.cli.load_batch import load_batch
+from headrace.cli.plan import plan
 from headrace.cli.redrive import redrive
 from headrace.cli.replay import replay
 from headrace.cli.scores import scores
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, up, send, scores, load_batch, redrive, replay, train):
+for command in (demo, up, send, scores, load_batch, redrive, replay, train, plan):
     app.command()(command)
 app.command(name="compile")(compile_model)
 app.add_typer(batch.app, name="batch")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.adapters.capacity import state_sizes
 from headrace.cli.load_batch import rows_of
 from headrace.cli.replay_report import Report, lost_events
 from headrace.cli.terminal import (
@@ -149,8 +150,9 @@ def replay(
             state_rows(scorer, found.states, found.newest).write_parquet(state_out)
     _tell_refused(found)
     used = how.capacity.per_event(len(found.scores)) if capacity else {}
+    sizes = state_sizes(found.states.items) if capacity else {}
     lost = lost_events(found, feeds[0], window) if via is Via.MEMORY else 0
-    report = Report(found, out_file, used, lost, qualities)
+    report = Report(found, out_file, used, lost, qualities, sizes)
     if json:
         print_json(report.as_json())
     else:

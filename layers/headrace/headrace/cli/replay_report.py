@@ -31,6 +31,7 @@ class Report:
         used: DynamoDB units per event; empty unless they were counted.
         lost: Events that were neither scored nor quarantined.
         qualities: Run -> how well it ranks the positives; empty unless runs were compared.
+        sizes: ``<entity>_state_bytes`` -> mean bytes of its items; empty unless units were counted.
     """
 
     found: Replay
@@ -38,6 +39,7 @@ class Report:
     used: dict[str, float]
     lost: int
     qualities: dict[str, Quality] = field(default_factory=dict)
+    sizes: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Everything in one object."""
@@ -46,6 +48,7 @@ class Report:
             "out": str(self.path),
             **self.found.counts,
             **self.used,
+            **self.sizes,
             "lost": self.lost,
             "findings": [_told(each) for each in self.found.findings],
             **({"compared": compared} if compared else {}),
@@ -66,6 +69,8 @@ class Report:
             table.add_row(name, f"{count:,}")
         for name, per_event in self.used.items():
             table.add_row(f"{name.replace('_', ' ')} per event", f"{per_event:g}")
+        for name, size in self.sizes.items():
+            table.add_row(name.replace("_", " "), f"{size:,.0f} on average")
         for name, share in _top_imputed(scores) if len(scores) else ():
             table.add_row(f"imputed {name}", f"{share:.2%} of events")
         table.add_row("lost", f"{self.lost:,}")

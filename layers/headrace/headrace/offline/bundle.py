@@ -31,6 +31,7 @@ from headrace.model import (
     sha256,
 )
 from headrace.offline.compile import Compiled, compiled_for
+from headrace.offline.model_card import CARD, how_trained, model_card
 from headrace.onnx_model import OnnxModel
 from headrace.sklearn_model import SklearnModel, unpickled
 
@@ -60,7 +61,8 @@ def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> M
     rows = np.asarray(trained.inputs, dtype=np.float64)
     golden = _golden_rows(trained)
     proof = {"training": rows, "golden": golden}
-    compiled = compiled_for(definition, trained.estimator, proof, trained.prior)
+    thresholds = _thresholds(trained.prior, trained.threshold)
+    compiled = compiled_for(definition, trained.estimator, proof, thresholds)
     buffer = io.BytesIO()
     joblib.dump(trained.estimator, buffer, compress=("zlib", 9))
     contents = {
@@ -75,9 +77,18 @@ def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> M
         trained_to=trained.split.end.isoformat(),
         rows=len(trained.inputs),
         prior=trained.prior,
-        metrics=trained.metrics,
+        metrics={name: round(each.value, 6) for name, each in trained.metrics.items()},
+        threshold=trained.threshold,
+        intervals=_intervals(trained),
+        training=how_trained(trained),
     )
-    return _write(model_dir / "bundle", contents, _sealed(manifest, compiled, contents))
+    sealed = _sealed(manifest, compiled, contents)
+    written = _write(model_dir / "bundle", contents, sealed)
+    # Not sealed: it scores nothing, and its words may change without a new model.
+    (model_dir / "bundle" / CARD).write_text(
+        model_card(definition, sealed, trained), encoding="utf-8"
+    )
+    return written
 
 
 def compile_bundle(model_dir: Path, rows: Matrix | None = None) -> Manifest:
@@ -101,13 +112,27 @@ def compile_bundle(model_dir: Path, rows: Matrix | None = None) -> Manifest:
     estimator = unpickled(contents[ORIGINAL], manifest.libraries, ORIGINAL).estimator
     golden = _decoded_rows(contents[GOLDEN])
     proof = {"golden": golden} if rows is None else {"training": rows, "golden": golden}
-    compiled = compiled_for(definition, estimator, proof, manifest.prior)
+    thresholds = _thresholds(manifest.prior, manifest.threshold)
+    compiled = compiled_for(definition, estimator, proof, thresholds)
     contents.pop(COMPILED, None)
     contents |= _served(compiled, estimator, golden)
     sealed = _sealed(manifest, compiled, contents)
     if rows is None and _same(sealed, manifest):
         return manifest  # whose certificate is of all training rows
     return _write(folder, contents, sealed)
+
+
+def _thresholds(prior: float, threshold: float | None) -> tuple[float, ...]:
+    """Where flips of decisions are counted."""
+    return (0.5, prior) if threshold is None else (0.5, prior, threshold)
+
+
+def _intervals(trained: Trained) -> dict[str, tuple[float, float]]:
+    return {
+        name: (round(each.low, 6), round(each.high, 6))
+        for name, each in trained.metrics.items()
+        if each.low is not None and each.high is not None
+    }
 
 
 def _same(one: Manifest, other: Manifest) -> bool:

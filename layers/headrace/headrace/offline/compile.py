@@ -49,7 +49,10 @@ class Compiled:
 
 
 def compiled_for(
-    definition: Definition, estimator: Any, rows: Mapping[str, Matrix], prior: float
+    definition: Definition,
+    estimator: Any,
+    rows: Mapping[str, Matrix],
+    thresholds: Sequence[float],
 ) -> Compiled:
     """Compile and prove on rows of data and on edge rows made of them.
 
@@ -57,7 +60,7 @@ def compiled_for(
         definition: Says what becomes of a model that is not proven.
         estimator: The fitted original.
         rows: Kind -> rows of data, shape (n, inputs); at least one row in all.
-        prior: Decision threshold at which flips are counted, besides 0.5.
+        thresholds: Decision thresholds at which flips are counted.
 
     Raises:
         NotCompiled: It has no compiled form that scores alike, and the definition refuses that.
@@ -65,7 +68,7 @@ def compiled_for(
     certificate = None
     try:
         data = compile_estimator(estimator, np.vstack(list(rows.values())))
-        certificate = certify(estimator, data, rows, (0.5, prior), definition.inputs)
+        certificate = certify(estimator, data, rows, thresholds, definition.inputs)
         require(certificate, type(estimator).__name__)
     except NotCompiled as error:
         if definition.if_not_compiled != SCIKIT_LEARN:

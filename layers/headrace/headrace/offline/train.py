@@ -1,65 +1,68 @@
-"""Fit imputation and a model on replayed features. May import bundle, replay and model."""
+"""Fit imputation and a model on features as they were known. May import fitting and replay."""
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from headrace.definition import Field, Number
-from headrace.errors import Misconfigured
 from headrace.field_checks import LARGEST_NUMBER
 from headrace.imputation import Imputer, Statistics, fit_statistics, grouping_fields, unfitted
 from headrace.model import Bundle
 from headrace.offline.bundle import manifest_of
+from headrace.offline.fitting import Labelled, fit
 from headrace.offline.imputed_rows import BY, group_columns, imputed_rows, scorable_rows
+from headrace.offline.metrics import Judged, Measured, measure
 from headrace.offline.replay import Conditions, replay
+from headrace.offline.training import NOT_CAUGHT, Training
 from headrace.reference import Reference, fit_reference
 from headrace.scoring import Scorer
 from headrace.sklearn_model import SklearnModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from headrace.definition import Definition
+    from headrace.definition import Definition, Source
     from headrace.offline.feed import Feed
-
-_LEAST_POSITIVES = 10
+    from headrace.offline.splits import Split
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Intervals of event time: train in [start, end), test in [test_start, test_end).
-
-    Between ``end`` and ``test_start`` lie the days whose labels would not have been known yet.
-    """
-
-    start: datetime
-    end: datetime
-    test_start: datetime
-    test_end: datetime
+ENTITY, CAUGHT = "batch entity", "caught"
+"""Columns of training rows: the batch entity's id; when a positive label of it was first known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A fitted model with its data, ready to be bundled."""
+    """A fitted model with its data, ready to be bundled.
+
+    Attributes:
+        estimator: Fitted.
+        statistics: Of imputation.
+        inputs: Training rows as the model saw them, shape (n, inputs).
+        split: The intervals.
+        prior: Positive rate of the training rows.
+        metrics: On the test interval, with their intervals.
+        reference: What the fields looked like in the training interval.
+        threshold: Decision threshold; None for no decision.
+        training: How it was trained.
+        chosen: Parameters that the search chose.
+    """
 
     estimator: Any
     statistics: Statistics
     inputs: list[list[float]]
     split: Split
     prior: float
-    metrics: dict[str, float]
+    metrics: dict[str, Measured]
     reference: Reference = field(default_factory=dict)
+    threshold: float | None = None
+    training: Training = field(default_factory=Training)
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 class _NoModel:
@@ -86,10 +89,26 @@ def training_rows(
     progress: Callable[[int], None] = lambda _: None,
     conditions: Conditions | None = None,
 ) -> pl.DataFrame:
-    """Features as the stream saw them, absent ones null, with the label of each event.
+    """Features as of ``training_features``, each event with its last label: see ``labelled``."""
+    features = training_features(definition, events, labels, progress, conditions)
+    return labelled(definition, features, labels)
 
-    Events without a label are left out. Labels that arrive twice: the last one counts. Fields
-    that policies group by are there too: see ``imputed_rows.group_columns``.
+
+def training_features(
+    definition: Definition,
+    events: Feed,
+    labels: Feed,
+    progress: Callable[[int], None] = lambda _: None,
+    conditions: Conditions | None = None,
+) -> pl.DataFrame:
+    """Features as they were known when each event arrived, absent ones null.
+
+    The one place where training gets its features from: here a replay through the stream scorer.
+
+    Returns:
+        The id of the events, ``event_time``, every column of the definition, the entity that
+        metrics count by (``ENTITY``), and the fields that policies group by, as of
+        ``imputed_rows.group_columns``.
     """
     frame = replay(
         feature_scorer(definition), [events, labels], progress=progress, conditions=conditions
@@ -101,36 +120,68 @@ def training_rows(
         .alias(name)
         for name in definition.columns
     ]
-    label = labels.frame.sort(labels.arrival).select(
-        pl.col(labels.source.id).alias(events.source.id),
-        label=pl.col(definition.label.field).cast(pl.Int8),
-    )
-    label = label.unique(events.source.id, keep="last")
+    entity = _entity_field(definition.scored, definition)
+    known = events.frame.select(
+        events.source.id, pl.col(entity).cast(pl.String).alias(ENTITY)
+    ).unique(events.source.id, keep="first")
     rows = frame.with_columns(absent).join(
-        label, on=events.source.id, how="inner", maintain_order="left"
+        known, on=events.source.id, how="left", maintain_order="left"
     )
     groups = group_columns(definition, events)
     return rows.join(groups, on=events.source.id, how="left", maintain_order="left")
 
 
-def split_by_time(rows: pl.DataFrame, definition: Definition, test_days: int = 7) -> Split:
-    """The last days for the test, before them a gap of the labels' lateness, the rest to train.
+def labelled(
+    definition: Definition, rows: pl.DataFrame, labels: Feed, split: Split | None = None
+) -> pl.DataFrame:
+    """Give rows their labels; those without one are left out.
 
-    Raises:
-        Misconfigured: The rows do not span that long.
+    Of an event's labels the last one counts, or the one with the highest revision. Rows before the
+    test get what had arrived when it began: a model cannot learn from what was not known yet.
+
+    Args:
+        definition: Says what the label is.
+        rows: As of ``training_features``.
+        labels: The feed of the label's source.
+        split: The intervals; None for the last label of every row.
+
+    Returns:
+        The rows with ``label`` and ``CAUGHT``.
     """
-    first, last = rows["event_time"].min(), rows["event_time"].max()
-    if not isinstance(first, datetime) or not isinstance(last, datetime):
-        msg = "training: got no labelled event; expected labels with ids of the events"
-        raise Misconfigured(msg)
-    test_end = last + timedelta(microseconds=1)
-    test_start = test_end - timedelta(days=test_days)
-    end = test_start - definition.label.source.lateness
-    if end <= first:
-        need = timedelta(days=test_days) + definition.label.source.lateness
-        msg = f"training: got events from {first} to {last}; expected more than {need}"
-        raise Misconfigured(msg)
-    return Split(first, end, test_start, test_end)
+    arrival = pl.col(labels.arrival)
+    rows = _with_caught(definition, rows, labels)
+    if split is None:
+        return _joined(definition, rows, labels)
+    before = pl.col("event_time") < split.test_start
+    known = replace(labels, frame=labels.frame.filter(arrival < split.test_start))
+    parts = (rows.filter(before), known), (rows.filter(~before), labels)
+    return pl.concat([_joined(definition, part, seen) for part, seen in parts])
+
+
+def _joined(definition: Definition, rows: pl.DataFrame, labels: Feed) -> pl.DataFrame:
+    key, source = definition.scored.id, labels.source
+    ranked = labels.frame.sort(source.revised_by or labels.arrival, maintain_order=True)
+    label = ranked.select(
+        pl.col(source.id).alias(key), label=pl.col(definition.label.field).cast(pl.Int8)
+    ).unique(key, keep="last")
+    return rows.join(label, on=key, how="inner", maintain_order="left")
+
+
+def _with_caught(definition: Definition, rows: pl.DataFrame, labels: Feed) -> pl.DataFrame:
+    if ENTITY not in rows.columns or definition.batch_entity not in labels.source.entities.values():
+        return rows
+    positive = pl.col(definition.label.field).cast(pl.Int8) == 1
+    entity = pl.col(_entity_field(labels.source, definition)).cast(pl.String)
+    first = labels.frame.filter(positive).group_by(entity.alias(ENTITY)).agg(
+        pl.col(labels.arrival).min().alias(CAUGHT)
+    )  # fmt: skip
+    return rows.join(first, on=ENTITY, how="left", maintain_order="left")
+
+
+def _entity_field(source: Source, definition: Definition) -> str:
+    """The source's field with the id of the batch entity."""
+    entity = definition.batch_entity
+    return next(name for name, each in source.entities.items() if each == entity)
 
 
 def reference_of(definition: Definition, events: Feed, split: Split) -> Reference:
@@ -154,75 +205,84 @@ def _valid(values: pl.Series, kind: Field) -> pl.Series:
     return values.cast(pl.Float64).set(~values.is_between(low, high), None)
 
 
-def train(definition: Definition, rows: pl.DataFrame, split: Split, estimator: Any) -> Trained:
+def train(
+    definition: Definition,
+    rows: pl.DataFrame,
+    split: Split,
+    estimator: Any,
+    training: Training | None = None,
+) -> Trained:
     """Fit imputation and estimator on the training interval, measure on the test interval.
 
+    Args:
+        definition: What turns events into inputs.
+        rows: As of ``labelled``.
+        split: The intervals.
+        estimator: Unfitted; it is not changed.
+        training: How it is trained and judged.
+
     Raises:
-        Misconfigured: Too few positives to learn from, or an estimator that gives no probability.
+        Misconfigured: As of ``fitting.fit``.
         BundleError: An imputation statistic cannot be fitted.
     """
-    if not hasattr(estimator, "predict_proba"):
-        msg = f"estimator: {type(estimator).__name__} has no predict_proba; expected a classifier"
-        raise Misconfigured(msg)
+    how = training or Training()
     time = pl.col("event_time")
     rows = scorable_rows(definition, rows)
     train_rows = rows.filter(time.is_between(split.start, split.end, closed="left"))
     test_rows = rows.filter(time.is_between(split.test_start, split.test_end, closed="left"))
-    statistics = fit_statistics(
+    statistics = _statistics(definition, train_rows)
+    imputer = Imputer(definition, statistics)
+    of_training = _labelled_matrix(definition, train_rows, imputer)
+    found = fit(estimator, of_training, split, how)
+    scores = SklearnModel(found.estimator).score(_matrix(definition, test_rows, imputer).tolist())
+    judged = Judged(_scored(test_rows, scores, how), found.threshold, how.top)
+    return Trained(
+        estimator=found.estimator,
+        statistics=statistics,
+        inputs=of_training.x.tolist(),
+        split=split,
+        prior=float(of_training.y.mean()),
+        metrics=_counts(judged.frame) | measure(judged, how.resamples, how.seed),
+        threshold=found.threshold,
+        training=how,
+        chosen=found.chosen,
+    )
+
+
+def _statistics(definition: Definition, rows: pl.DataFrame) -> Statistics:
+    return fit_statistics(
         definition,
-        {name: train_rows[name].to_list() for name in definition.columns},
+        {name: rows[name].to_list() for name in definition.columns},
         {
-            name: train_rows[BY + name].to_list()
+            name: rows[BY + name].to_list()
             for name in grouping_fields(definition)
             if BY + name in rows.columns
         },
     )
-    imputer = Imputer(definition, statistics)
-    x, y = _matrix(definition, train_rows, imputer), train_rows["label"].to_numpy()
-    if y.sum() < _LEAST_POSITIVES:
-        msg = f"training: {int(y.sum())} positive labels; expected at least {_LEAST_POSITIVES}"
-        raise Misconfigured(msg)
-    _fit_estimator(estimator, x, y)
-    held_out = _matrix(definition, test_rows, imputer)
-    metrics = _metrics(test_rows, SklearnModel(estimator).score(held_out.tolist()))
-    return Trained(estimator, statistics, x.tolist(), split, float(y.mean()), metrics)
 
 
-def load_estimator(path: Path) -> Any:
-    """The unfitted estimator that a file's function ``build()`` returns.
-
-    Raises:
-        Misconfigured: There is no such file or function.
-    """
-    spec = importlib.util.spec_from_file_location("headrace_estimator", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        msg = f"{path.name}: no such file; expected a Python file with a function build()"
-        raise Misconfigured(msg)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, "build", None)):
-        msg = f"{path.name}: no function build(); expected one that returns an unfitted estimator"
-        raise Misconfigured(msg)
-    return module.build()
+def _labelled_matrix(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> Labelled:
+    times = rows["event_time"].dt.epoch("us").to_numpy()
+    return Labelled(_matrix(definition, rows, imputer), rows["label"].to_numpy(), times)
 
 
 def _matrix(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> Matrix:
     return imputed_rows(definition, rows, imputer).select(definition.inputs).to_numpy()
 
 
-def _fit_estimator(estimator: Any, x: Matrix, y: Any) -> None:
-    try:
-        estimator.fit(x, y)
-    except ValueError as error:
-        name = type(estimator).__name__
-        msg = f"estimator: {name} cannot be fitted on these rows: {error}"
-        raise Misconfigured(msg) from error
+def _scored(rows: pl.DataFrame, scores: Sequence[float], training: Training) -> pl.DataFrame:
+    """Test rows as ``metrics`` judges them."""
+    scored = rows.with_columns(
+        score=pl.Series(scores, dtype=pl.Float64), day=pl.col("event_time").dt.date()
+    )
+    if training.tested == NOT_CAUGHT and CAUGHT in rows.columns:
+        caught = pl.col(CAUGHT)
+        scored = scored.filter(caught.is_null() | (caught > pl.col("event_time")))
+    return scored.select("label", "score", "day", entity=ENTITY)
 
 
-def _metrics(rows: pl.DataFrame, scores: Sequence[float]) -> dict[str, float]:
-    labels = rows["label"].to_numpy()
-    metrics = {"rows": float(len(labels)), "positives": float(labels.sum())}
-    if 0 < labels.sum() < len(labels):
-        metrics["roc_auc"] = round(float(roc_auc_score(labels, scores)), 6)
-        metrics["average_precision"] = round(float(average_precision_score(labels, scores)), 6)
-    return metrics
+def _counts(scored: pl.DataFrame) -> dict[str, Measured]:
+    return {
+        "rows": Measured(float(len(scored))),
+        "positives": Measured(float(scored["label"].sum())),
+    }
