@@ -78,7 +78,7 @@ class MeteredStates:
         """See the port; a failed condition costs what the larger of both items would."""
         outcome = self._store.write(writes)
         for write in writes:
-            used = units(item_bytes(state_item(write)), WRITE_UNIT_BYTES)
+            used = write_units(write)
             self._capacity.state_writes += used
             self._capacity.lost_writes += used if write.key in outcome.lost else 0
         self._capacity.writes += len(writes)
@@ -115,6 +115,11 @@ class MeteredScores:
         for record in records:
             size = item_bytes(score_item(record, _EXPIRES))
             self._capacity.score_writes += units(size, WRITE_UNIT_BYTES)
+
+
+def write_units(write: StateWrite) -> int:
+    """Write units that a state takes, stored or not."""
+    return units(item_bytes(state_item(write)), WRITE_UNIT_BYTES)
 
 
 def units(size: int, unit: int) -> int:

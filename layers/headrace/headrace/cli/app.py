@@ -11,6 +11,7 @@ from headrace.cli.load_batch import load_batch
 from headrace.cli.redrive import redrive
 from headrace.cli.replay import replay
 from headrace.cli.scores import scores
+from headrace.cli.seed_state import seed_state
 from headrace.cli.send import send
 from headrace.cli.train import train
 from headrace.cli.up import up
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, up, send, scores, load_batch, redrive, replay, train):
+for command in (demo, up, send, scores, load_batch, seed_state, redrive, replay, train):
     app.command()(command)
 app.command(name="compile")(compile_model)
 app.add_typer(batch.app, name="batch")
