@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _US_PER_SECOND = 1_000_000
 _PORTIONS_PER_SECOND = 4
+_TICK_SECONDS = 1e-6  # a clock of microseconds would stand still for less
 
 
 class WriteBudget:
@@ -42,7 +43,8 @@ class WriteBudget:
         enough = min(float(units), self.per_second)
         self._fill()
         while self._units < enough:
-            self._clock.sleep((enough - self._units) / self.per_second)
+            lacking = (enough - self._units) / self.per_second
+            self._clock.sleep(max(_TICK_SECONDS, lacking))
             self._fill()
         self._units -= units
 

@@ -56,7 +56,7 @@ class History:
 
     Attributes:
         files: Source name -> Parquet file, or folder of such files.
-        until: What arrived before it counts, microseconds UTC.
+        until: What arrived before it counts, microseconds UTC: the hand-over.
         active_since: Entities count to which something came since, microseconds UTC.
     """
 
@@ -147,7 +147,8 @@ def name_of(scorer: Scorer, history: History, parts: Sequence[Part]) -> str:
         for file in ([path] if path.is_file() else sorted(path.rglob("*.parquet")))
     ]
     manifest = scorer.bundle.manifest
-    told = (files, history.until, history.active_since, manifest.definition_hash, list(parts))
+    times = (history.until, history.active_since)
+    told = (files, times, manifest.definition_hash, list(parts))
     # The hash that cuts parts may be another in another version of Polars.
     return f"seed {blake2b(repr((told, pl.__version__)).encode(), digest_size=8).hexdigest()}"
 
