@@ -126,7 +126,8 @@ def test_state_whose_events_went_into_tiles_is_left_alone_and_named(tmp_path: Pa
 
     assert progress.counts["apart"] > 5
     assert len(progress.apart) == progress.counts["apart"]
-    assert {key: lab.states.items[key] for key in before} == before
+    for key in progress.apart:
+        assert lab.states.items[key] == before[key]
 
 
 def test_state_that_cannot_be_read_is_left_alone_and_named() -> None:
