@@ -49,14 +49,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 DAYS = 12
-START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=DAYS)
-HAND_OVER = time_to_us(START + timedelta(days=DAYS - 1))
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+START = TODAY - timedelta(days=DAYS)
+HAND_OVER = time_to_us(START + timedelta(days=DAYS - 1, hours=10))
 HOUR = 3_600_000_000
 
 
 @pytest.fixture(scope="module")
 def traffic() -> Traffic:
-    return simulate(Plan(customers=25, terminals=40, days=DAYS, start=START))
+    return simulate(Plan(customers=25, terminals=40, days=DAYS, start=START, events_per_day=4))
 
 
 @pytest.fixture
