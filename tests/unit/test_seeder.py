@@ -12,11 +12,13 @@ from headrace.errors import Misconfigured, StoreUnavailable
 from headrace.merging import Fit, merge
 from headrace.offline.history import History, fold_part, name_of, parts_of
 from headrace.ports import StateWrite, StoredState
+from headrace.recent import Recent
 from headrace.seeding import FoldedPart, Part, Progress, Seeder, SeedRun
 from tests.fakes import (
     HOUR,
     MINUTE,
     NOON,
+    SECOND,
     CrashedError,
     FailingScores,
     FailingStates,
@@ -154,6 +156,21 @@ def test_merge_keeps_the_newest_scored_event_whichever_side_has_it() -> None:
     assert found.state is not None
     assert found.state.last_id == "2"
     assert found.state.version == 1
+
+
+def test_orders_of_arrival_are_joined_and_the_streams_own_counts() -> None:
+    ours, theirs = Recent(), Recent()
+    for name, second in (("a", 1), ("b", 3), ("c", 5)):
+        ours.note(name.encode() * 6, second * SECOND)
+    for name, second in (("d", 2), ("b", 4), ("e", 4)):
+        theirs.note(name.encode() * 6, second * SECOND)
+
+    found = ours.joined(theirs)
+
+    assert found.pairs() == [
+        (second, name.encode() * 6)
+        for name, second in (("a", 1), ("d", 2), ("b", 4), ("e", 4), ("c", 5))
+    ]
 
 
 def test_race_with_the_stream_is_merged_again_and_loses_nothing(tmp_path: Path) -> None:

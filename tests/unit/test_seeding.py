@@ -54,8 +54,10 @@ def seeded(definition: Definition, history: History) -> Lab:
     return lab
 
 
-@KINDS
-@pytest.mark.parametrize("delay", [0, 90 * MINUTE], ids=["in order", "out of order"])
+@pytest.mark.parametrize(
+    ("make", "delay"),
+    [(exact, 0), *((make, 90 * MINUTE) for make in (exact, hop, lifetime, revised))],
+)
 def test_stream_that_starts_before_the_hand_over_ends_as_one_that_never_stopped(
     make: Callable[[], Definition], delay: int, tmp_path: Path
 ) -> None:
@@ -74,9 +76,8 @@ def test_stream_that_starts_before_the_hand_over_ends_as_one_that_never_stopped(
 
 
 @KINDS
-@pytest.mark.parametrize("batch", [7, 500])
 def test_hand_over_does_not_depend_on_where_the_stream_cuts_batches(
-    make: Callable[[], Definition], batch: int, tmp_path: Path
+    make: Callable[[], Definition], tmp_path: Path
 ) -> None:
     definition, files = make(), write_history(tmp_path, 2)
     tape = Tape(definition, files)
@@ -84,7 +85,7 @@ def test_hand_over_does_not_depend_on_where_the_stream_cuts_batches(
     again = tape.between(HAND_OVER - HOUR, END + DAY)
 
     stream(whole, tape.between(0, END + DAY), 50)
-    stream(handed_over, again, batch)
+    stream(handed_over, again, 7)
 
     assert views(handed_over) == views(whole)
     # Of a dispute and its correction a state keeps one: what came before it is told after it only.
