@@ -179,6 +179,11 @@ def redriver(settings: Settings, client: Callable[[str], Any]) -> Redriver:
     )
 
 
+def states_of(settings: Settings, client: Callable[[str], Any]) -> DynamoStates:
+    """The entity states of a deployment, without rows of tables, for an operator."""
+    return DynamoStates(client("dynamodb"), settings.state_table, SystemClock())
+
+
 def scores_of(settings: Settings, client: Callable[[str], Any]) -> DynamoScores:
     """The scores of a deployment, for an operator."""
     return DynamoScores(

@@ -8,6 +8,8 @@ an event whose row has gone into a tile. May import nothing of the project.
 from __future__ import annotations
 
 from array import array
+from heapq import merge
+from operator import itemgetter
 
 DIGEST_BYTES = 6
 MOST = 512
@@ -41,6 +43,26 @@ class Recent:
         """Add an event; ``arrival`` in microseconds UTC."""
         self.arrivals.append(arrival // _US_PER_SECOND)
         self.digests += digest
+
+    def joined(self, other: Recent) -> Recent:
+        """What either remembers, by arrival; of what both do, what the other says."""
+        theirs = other.pairs()
+        known = {digest for _, digest in theirs}
+        mine = [pair for pair in self.pairs() if pair[1] not in known]
+        found = Recent()
+        for arrival, digest in merge(mine, theirs, key=itemgetter(0)):
+            found.arrivals.append(arrival)
+            found.digests += digest
+        found._before = len(found.arrivals)
+        return found
+
+    def pairs(self) -> list[tuple[int, bytes]]:
+        """Arrival (Unix seconds) and digest of each, in their order."""
+        digests = bytes(self.digests)
+        return [
+            (arrival, digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES])
+            for number, arrival in enumerate(self.arrivals)
+        ]
 
     def after(self, digest: bytes) -> list[bytes] | None:
         """What came after this event; None where the event is not known."""

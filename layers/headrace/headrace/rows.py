@@ -129,6 +129,12 @@ class Column:
             return [None if isnan(value) else value for value in self.data]
         return [None if value == mark else value / self.scale for value in self.data]
 
+    def value(self, index: int) -> float | None:
+        """One value as ``inserted`` takes it: None where absent, but hashes as they are."""
+        if self.scale == HASHES:
+            return self.data[index]  # type: ignore[no-any-return]
+        return Column(self.code, self.scale, self.data[index : index + 1]).values()[0]
+
     def packed(self, start: int, stop: int) -> Sequence[Any]:
         """The present values between two rows, as packed: multiply by ``scale``."""
         part = self.data[start:stop]
@@ -235,6 +241,14 @@ class Rows:
         """Event times of some rows, microseconds UTC."""
         unit, base, _ = self.ticks
         return [time * unit + base for time in self.times[start:stop]]
+
+    def digest(self, index: int) -> bytes:
+        """Id digest of a row."""
+        return bytes(self.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
+
+    def values(self, index: int) -> list[float | None]:
+        """A row's values, as ``insert`` takes them."""
+        return [column.value(index) for column in self.columns]
 
     def upto(self, time: int) -> int:
         """How many rows have an event time of at most ``time`` (microseconds UTC)."""

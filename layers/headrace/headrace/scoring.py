@@ -89,7 +89,7 @@ class Scorer:
                 self._step(state, event, part, later)
             else:
                 self._fold(state, event, part, known=later is not None)
-            met = part.new or (scored and (event.late or not part.late))
+            met = part.new or (scored and (event.late or not (part.late or part.repeated)))
             if met and later is None:
                 state.recent.note(event.digest, event.arrival)
             if not event.late:

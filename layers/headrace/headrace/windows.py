@@ -101,12 +101,8 @@ class ViewFold:
         return self._fold_unknown(state, event, known=known)
 
     def _revise(self, rows: Rows, index: int, event: Event) -> Folded:
-        """Replace a row by a newer revision of its event; without revisions the first stays."""
-        if self._revision < 0:
-            return Folded.REPEATED
-        before = rows.columns[self._revision].values()[index]
-        after = _number(getattr(event.fields, self.view.source.revised_by))
-        if after is None or (before is not None and after <= before):
+        """Replace a row by a newer revision of its event."""
+        if self._revision < 0 or not self.is_newer(rows, index, self._values(event)):
             return Folded.REPEATED
         if event.late:
             return Folded.LATE
@@ -125,6 +121,36 @@ class ViewFold:
         self._evict(state, event.arrival)
         return Folded.NEW
 
+    def absorb(self, state: ViewState, other: ViewState) -> None:
+        """Take over the rows that another state of the same entity has and this one lacks.
+
+        What left either state's rows is older than what may still change it, and stays out.
+
+        Args:
+            state: Changed. Whatever it has in tiles and base is all there was.
+            other: Exact, or nothing has left its rows.
+        """
+        rows = other.rows
+        for number in range(rows.upto(state.horizon), len(rows)):
+            digest, values = rows.digest(number), rows.values(number)
+            index = state.rows.find(digest)
+            if index >= 0:
+                if not self.is_newer(state.rows, index, values):
+                    continue
+                state.rows.remove(index)
+            state.rows.insert(rows.time(number), digest, values)
+        if other.horizon > state.horizon:
+            state.rows.drop(state.rows.upto(other.horizon))
+            state.horizon = other.horizon
+        self._keep_within(state)
+
+    def is_newer(self, rows: Rows, index: int, values: list[float | None]) -> bool:
+        """Whether values are a newer revision of a row; without revisions the first stays."""
+        if self._revision < 0:
+            return False
+        before, after = rows.columns[self._revision].values()[index], values[self._revision]
+        return after is not None and (before is None or after > before)
+
     def wants(self, event: Event) -> bool:
         """Whether the view's filter wants the event; absent fields are never wanted."""
         if self.view.where is None:
@@ -136,9 +162,11 @@ class ViewFold:
 
     def insert(self, rows: Rows, event: Event) -> None:
         """Add the event's row."""
+        rows.insert(event.time, event.digest, self._values(event))
+
+    def _values(self, event: Event) -> list[float | None]:
         fields = event.fields
-        values = [convert(getattr(fields, name)) for name, convert in self._conversions]
-        rows.insert(event.time, event.digest, values)
+        return [convert(getattr(fields, name)) for name, convert in self._conversions]
 
     def _evict(self, state: ViewState, arrival: int) -> None:
         """Forget, or move to tiles and base, what no later event can need one by one.

@@ -79,7 +79,7 @@ class MeteredStates:
         """See the port; a failed condition costs what the larger of both items would."""
         outcome = self._store.write(writes)
         for write in writes:
-            used = units(item_bytes(state_item(write)), WRITE_UNIT_BYTES)
+            used = write_units(write)
             self._capacity.state_writes += used
             self._capacity.lost_writes += used if write.key in outcome.lost else 0
         self._capacity.writes += len(writes)
@@ -128,6 +128,11 @@ def state_sizes(items: Mapping[str, StoredState]) -> dict[str, float]:
     for key, stored in items.items():
         found.setdefault(key.partition("#")[0], []).append(item_bytes(_item_of(key, stored)))
     return {f"{name}_state_bytes": round(fmean(found[name]), 1) for name in sorted(found)}
+
+
+def write_units(write: StateWrite) -> int:
+    """Write units that a state takes, stored or not."""
+    return units(item_bytes(state_item(write)), WRITE_UNIT_BYTES)
 
 
 def units(size: int, unit: int) -> int:

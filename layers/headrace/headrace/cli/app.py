@@ -12,6 +12,7 @@ from headrace.cli.plan import plan
 from headrace.cli.redrive import redrive
 from headrace.cli.replay import replay
 from headrace.cli.scores import scores
+from headrace.cli.seed_state import seed_state
 from headrace.cli.send import send
 from headrace.cli.train import train
 from headrace.cli.up import up
@@ -25,7 +26,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, up, send, scores, load_batch, redrive, replay, train, plan):
+for command in (
+    demo, up, send, scores, load_batch, seed_state, redrive, replay, train, plan
+):  # fmt: skip
     app.command()(command)
 app.command(name="compile")(compile_model)
 app.add_typer(batch.app, name="batch")

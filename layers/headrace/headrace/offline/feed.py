@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from headrace.definition import Definition, Source
 
+ARRIVAL_TIME = "arrival_time"
 LABEL_TIME = "label_time"
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.6fZ"
 _FIRST_SEQUENCE = 1
@@ -64,7 +65,7 @@ def feed_of(frame: pl.DataFrame, source: Source, name: str = "frame") -> Feed:
     if lacking:
         msg = f"{name}: columns {', '.join(lacking)} are missing; source {source.name!r} has them"
         raise Misconfigured(msg)
-    arrival = next((c for c in ("arrival_time", LABEL_TIME) if c in frame.columns), source.time)
+    arrival = next((c for c in (ARRIVAL_TIME, LABEL_TIME) if c in frame.columns), source.time)
     columns = [*needed, *(field for field in source.fields if field in frame.columns)]
     if frame.get_column(arrival).null_count():
         msg = f"{name}: column {arrival!r} has empty values; expected an arrival time for each row"
