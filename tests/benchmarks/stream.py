@@ -140,12 +140,14 @@ def decode_us(definition: Definition, lines: Sequence[bytes]) -> float:
     return median(cpu_us(run, len(packed)) for _ in range(ROUNDS))
 
 
-def works_of(definition: Definition, lines: Sequence[bytes]) -> list[Work]:
-    """Decoded events."""
+def works_of(
+    definition: Definition, lines: Sequence[bytes], spacing_seconds: int = 1
+) -> list[Work]:
+    """Decoded events, which arrive as they happen."""
     decoder = EventDecoder(definition)
     found = []
     for number, line in enumerate(lines):
-        event = decoder.decode(line, START_US + number * 1_000_000)
+        event = decoder.decode(line, START_US + number * spacing_seconds * 1_000_000)
         found.append(Work(event, number, "", dict(event.keys)))
     return found
 
