@@ -63,6 +63,7 @@ PLAYED_TYPES: Mapping[str, Coverage] = {
             "Role": _NO_IAM,
             "Runtime": "handlers run in this process",
             "Tags": "for people",
+            "TracingConfig": _NO_WATCH,
         },
     ),
     "AWS::Lambda::EventSourceMapping": Coverage(
@@ -116,6 +117,7 @@ PLAYED_TYPES: Mapping[str, Coverage] = {
         {
             "DeploymentId": IGNORED_TYPES["AWS::ApiGateway::Deployment"],
             "Description": "for people",
+            "TracingEnabled": _NO_WATCH,
             "MethodSettings": "one caller on one machine is not throttled, and " + _NO_WATCH,
         },
     ),

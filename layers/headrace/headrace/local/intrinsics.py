@@ -36,6 +36,9 @@ _NAMINGS: Mapping[str, _Naming] = {
     "AWS::S3::Bucket": _Naming("BucketName", "arn:aws:s3:::{name}"),
     "AWS::Events::Rule": _Naming("Name", "arn:aws:events:{region}:{account}:rule/{name}"),
     "AWS::ApiGateway::RestApi": _Naming("", "arn:aws:apigateway:{region}::/restapis/{name}"),
+    "AWS::Logs::LogGroup": _Naming(
+        "LogGroupName", "arn:aws:logs:{region}:{account}:log-group:{name}:*"
+    ),
     "AWS::Lambda::EventSourceMapping": _Naming(
         "", "arn:aws:lambda:{region}:{account}:event-source-mapping:{name}"
     ),
