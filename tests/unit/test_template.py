@@ -22,6 +22,7 @@ SOURCE: dict[str, Any] = yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
 RESOURCES: dict[str, Any] = SOURCE["Resources"]
 
 FUNCTION = "AWS::Serverless::Function"
+STACK = {"Ref": "AWS::StackName"}
 ASYNCHRONOUS = {"Schedule", "ScheduleV2", "S3", "SNS", "EventBridgeRule"}
 
 
@@ -61,7 +62,7 @@ def alarmed(metric: str, **dimensions: Any) -> bool:
 
 def test_stream_that_stops_without_raising_is_alarmed() -> None:
     """A dependency that fails is reported as a failed item: Lambda's own Errors stay at 0."""
-    assert alarmed("FailedBatches", service="headrace")
+    assert alarmed("FailedBatches", service=STACK)
 
 
 def test_quarantine_may_be_written_by_the_stream() -> None:
@@ -209,7 +210,7 @@ def test_duration_alarm_rings_before_the_time_out(function: str) -> None:
 
 def test_stream_and_quarantine_are_watched() -> None:
     assert alarmed("IteratorAge", FunctionName={"Ref": "ScoreStreamFunction"})
-    assert alarmed("Quarantined", service="headrace")
+    assert alarmed("Quarantined", service=STACK)
     assert alarmed(
         "OnFailureDestinationDeliveredEventCount",
         EventSourceMappingUUID={"Ref": "ScoreStreamMapping"},
@@ -248,13 +249,15 @@ def test_share_of_a_rung_is_watched_over_all_answers(alarm: str, rung: str) -> N
         assert (stat["Stat"], stat["Period"], stat["Metric"]["Namespace"]) == (
             "Sum", 300, "Headrace",
         )  # fmt: skip
-        assert stat["Metric"]["Dimensions"] == [{"Name": "service", "Value": "headrace"}]
+        assert stat["Metric"]["Dimensions"] == [{"Name": "service", "Value": STACK}]
     assert ALARMS[alarm]["Threshold"] == {"Ref": "RungSharePercent"}
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
 def test_alarm_says_what_is_wrong_and_notifies(alarm: str) -> None:
-    assert ALARMS[alarm]["AlarmDescription"].endswith(".")
+    said, _, runbook = ALARMS[alarm]["AlarmDescription"]["Fn::Sub"].partition(" Runbook: ")
+    assert said.endswith(".")
+    assert runbook.startswith("${RunbookBase}/")
     assert ALARMS[alarm]["AlarmActions"]["Fn::If"][0] == "HasAlarmTopic"
 
 

@@ -72,6 +72,8 @@ def note_outcome(outcome: Outcome) -> None:
     }
     for lag in _spread(outcome.lags):
         metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
+    for late in _spread(outcome.lateness):
+        metrics.add_metric("Lateness", MetricUnit.Seconds, late)
     for entity, ages in outcome.ages.items():
         _spread_by("Freshness", "entity", entity, ages)
     for name, count in counts.items():

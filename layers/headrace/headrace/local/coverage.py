@@ -21,6 +21,7 @@ _PLAIN = "data on one machine for one session needs no protection at rest"
 IGNORED_TYPES: Mapping[str, str] = {
     "AWS::ApiGateway::Deployment": "the local HTTP front always serves the current routes",
     "AWS::CloudWatch::Alarm": _NO_WATCH,
+    "AWS::CloudWatch::Dashboard": _NO_WATCH,
     "AWS::IAM::Role": _NO_IAM,
     "AWS::Lambda::EventInvokeConfig": "a scheduled run that fails is shown at once, not retried",
     "AWS::Lambda::LayerVersion": "handlers import the library and the model from the project",
@@ -117,6 +118,7 @@ PLAYED_TYPES: Mapping[str, Coverage] = {
         {
             "DeploymentId": IGNORED_TYPES["AWS::ApiGateway::Deployment"],
             "Description": "for people",
+            "AccessLogSetting": _NO_WATCH,
             "TracingEnabled": _NO_WATCH,
             "MethodSettings": "one caller on one machine is not throttled, and " + _NO_WATCH,
         },
