@@ -17,6 +17,7 @@ from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 from headrace.local import NotEmulated
+from headrace.local.bodies import VALIDATOR, VALIDATORS, model_of
 from headrace.local.coverage import (
     PLAYED_TYPES,
     reason_left_out,
@@ -200,9 +201,9 @@ class _Reader:
                 raise NotEmulated(msg)
             for method, operation in methods.items():
                 require_value(f"route {resource}", "method", method, _METHODS)
-                yield self._route(f"{method.upper()} {resource}", operation)
+                yield self._route(f"{method.upper()} {resource}", operation, body)
 
-    def _route(self, name: str, operation: Mapping[str, Any]) -> Route:
+    def _route(self, name: str, operation: Mapping[str, Any], api: Mapping[str, Any]) -> Route:
         for part in operation:
             require_value(f"route {name}", "part of its definition", part, _ROUTE_PARTS)
         integration = operation["x-amazon-apigateway-integration"]
@@ -211,8 +212,10 @@ class _Reader:
         require_value(f"route {name}", "security", security, (_SIGNED, *_OPEN))
         found = _FUNCTION_IN_URI.search(integration["uri"])
         target = found["arn"] if found else integration["uri"]
+        function = self._function(name, target).logical_id
+        model = model_of(f"route {name}", operation, api)
         method, resource = name.split(" ", 1)
-        return Route(method, resource, self._function(name, target).logical_id, security == _SIGNED)
+        return Route(method, resource, function, security == _SIGNED, model)
 
     def _function(self, where: str, reference: str) -> Function:
         """The function with this ARN or name; an alias or version is another thing."""
@@ -226,5 +229,8 @@ class _Reader:
 
 _SIGNED: list[Any] = [{"AWS_IAM": []}]
 _OPEN: tuple[list[Any], ...] = ([], [{"NONE": []}])
-_API_PARTS = frozenset({"info", "paths", "openapi", "components"})
-_ROUTE_PARTS = frozenset({"x-amazon-apigateway-integration", "security", "responses", "parameters"})
+_API_PARTS = frozenset({"info", "paths", "openapi", "components", VALIDATORS})
+_ROUTE_PARTS = frozenset(
+    {"x-amazon-apigateway-integration", "security", "responses", "parameters"}
+    | {"requestBody", VALIDATOR}
+)
