@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 _NO_IAM = "nothing checks permissions locally; tests/unit/test_template.py checks the policies"
 _NO_WATCH = "nothing is measured or alarmed locally"
+_NEWEST = "the code of the project is the only version that there is; an alias leads to it"
 _PLAIN = "data on one machine for one session needs no protection at rest"
 
 IGNORED_TYPES: Mapping[str, str] = {
     "AWS::ApiGateway::Deployment": "the local HTTP front always serves the current routes",
     "AWS::CloudWatch::Alarm": _NO_WATCH,
     "AWS::CloudWatch::Dashboard": _NO_WATCH,
+    "AWS::CodeDeploy::Application": _NEWEST,
+    "AWS::CodeDeploy::DeploymentGroup": _NEWEST,
     "AWS::IAM::Role": _NO_IAM,
+    "AWS::Lambda::Alias": _NEWEST,
     "AWS::Lambda::EventInvokeConfig": "a scheduled run that fails is shown at once, not retried",
     "AWS::Lambda::LayerVersion": "handlers import the library and the model from the project",
     "AWS::Lambda::Permission": _NO_IAM,
+    "AWS::Lambda::Version": _NEWEST,
     "AWS::Logs::LogGroup": "functions log to standard output",
     "AWS::S3::BucketPolicy": _NO_IAM,
 }

@@ -94,8 +94,10 @@ class Resolver:
 
     def name(self, logical_id: str) -> str:
         """Physical name that local mode gives a resource."""
-        naming = self._naming(logical_id)
         properties = self._resources[logical_id].get("Properties", {})
+        if self._resources[logical_id]["Type"] == "AWS::Lambda::Alias":
+            return self._alias_arn(properties)
+        naming = self._naming(logical_id)
         if naming.name_property in properties:
             return str(self.resolve(properties[naming.name_property]))
         if self._resources[logical_id]["Type"] == "AWS::Lambda::EventSourceMapping":
@@ -103,6 +105,11 @@ class Resolver:
         name = f"{self._stack_name}-{logical_id}"
         needs_lower = self._resources[logical_id]["Type"] == "AWS::S3::Bucket"
         return name.lower() if needs_lower else name
+
+    def _alias_arn(self, properties: Mapping[str, Any]) -> str:
+        """What a reference to an alias gives: its ARN, which is its function's with its name."""
+        function, alias = properties["FunctionName"]["Ref"], properties["Name"]
+        return f"{self.arn(function)}:{self.resolve(alias)}"
 
     def arn(self, logical_id: str) -> str:
         """ARN that local mode gives a resource."""

@@ -218,13 +218,20 @@ class _Reader:
         return Route(method, resource, function, security == _SIGNED, model)
 
     def _function(self, where: str, reference: str) -> Function:
-        """The function with this ARN or name; an alias or version is another thing."""
+        """The function with this ARN or name, or whose alias it is; a version is another thing."""
         for function in self._functions.values():
-            if reference in {function.arn, function.name}:
+            if reference in {function.arn, function.name, *self._aliases(function)}:
                 return function
         known = ", ".join(function.name for function in self._functions.values())
         msg = f"{where}: it invokes {reference!r}; expected one of {known}"
         raise NotEmulated(msg)
+
+    def _aliases(self, function: Function) -> Iterator[str]:
+        """ARNs of a function's aliases."""
+        for logical_id, resource in self._resources.items():
+            named = resource.get("Properties", {}).get("FunctionName")
+            if resource["Type"] == "AWS::Lambda::Alias" and named == {"Ref": function.logical_id}:
+                yield self._resolver.name(logical_id)
 
 
 _SIGNED: list[Any] = [{"AWS_IAM": []}]
