@@ -273,6 +273,36 @@ def test_every_route_wants_a_signature() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("auth", "named"), [("iam", "AWS_IAM"), ("jwt", "JWT"), ("key", "KEY"), ("other", "AWS_IAM")]
+)
+def test_every_route_wants_what_a_parameter_says_and_none_is_open(auth: str, named: str) -> None:
+    pool = "arn:aws:cognito-idp:us-east-1:123456789012:userpool/us-east-1_pool"
+    resolver = Resolver(SOURCE, {"ApiAuth": auth, "UserPoolArn": pool}, "s")
+    body = of_type("AWS::Serverless::Api")["ScoringApi"]["DefinitionBody"]
+    operations = [operation for path in body["paths"].values() for operation in path.values()]
+    assert len(operations) == 5
+    for operation in operations:
+        assert resolver.resolve(operation["security"]) == [{named: []}]
+    schemes = resolver.resolve(body["components"]["securitySchemes"])
+    assert named in schemes
+    assert ("JWT" in schemes) == (auth == "jwt")
+    keys = {name for name, each in RESOURCES.items() if each.get("Condition") == "TakesKeys"}
+    assert keys == {"ScoringApiKey", "ScoringUsagePlan", "ScoringUsagePlanKey"}
+
+
+@pytest.mark.parametrize(("auth", "told"), [("jwt", "security"), ("key", "leave ApiAuth at iam")])
+def test_local_mode_refuses_callers_that_it_cannot_check(auth: str, told: str) -> None:
+    with pytest.raises(NotEmulated, match=told):
+        read_stack(TEMPLATE, {"ApiAuth": auth})
+
+
+def test_routes_are_those_of_the_function_s_events_that_permit_them() -> None:
+    events = FUNCTIONS["ScoreRequestFunction"]["Events"].values()
+    permitted = {f"{e['Properties']['Method']} {e['Properties']['Path']}" for e in events}
+    assert permitted == {f"{r.method} {r.resource}" for r in read_stack(TEMPLATE).routes}
+
+
 def test_local_mode_reads_the_settings_of_the_stream_s_mapping() -> None:
     (mapping,) = read_stack(TEMPLATE, {"BatchSize": "77", "BatchWindowSeconds": "3"}).mappings
     assert (mapping.batch_size, mapping.window_seconds) == (77, 3.0)
@@ -396,7 +426,7 @@ def test_everything_that_local_mode_leaves_out_has_a_reason() -> None:
         (("BillingMode: PAY_PER_REQUEST", "BillingMode: PROVISIONED"), "BillingMode"),
         (("StreamMode: PROVISIONED", "StreamMode: ON_DEMAND"), "StreamMode"),
         ((" Path: /health ", " Path: '/health/{all+}' "), "greedy"),
-        (("DefaultAuthorizer: AWS_IAM", "ApiKeyRequired: true"), "security"),
+        (("[{ AWS_IAM: [] }]]]", "[{ KEY: [] }]]]"), "security"),
     ],
 )
 def test_what_local_mode_does_not_play_is_refused(

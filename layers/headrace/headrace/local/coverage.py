@@ -36,6 +36,7 @@ IGNORED_TYPES: Mapping[str, str] = {
 }
 
 REFUSED_TYPES: Mapping[str, str] = {
+    "AWS::ApiGateway::ApiKey": "local mode checks IAM signatures only: leave ApiAuth at iam",
     "AWS::StepFunctions::StateMachine": (
         "local mode plays no state machines: leave BatchSegments at 0 and one function does the "
         "whole run"

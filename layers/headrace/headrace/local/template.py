@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FUNCTION_IN_URI = re.compile(r":lambda:path/[^/]+/functions/(?P<arn>.+)/invocations$")
+_CODE = ("CodeUri", "ContentUri", "DefinitionUri")
 _METHODS = frozenset({"get", "post", "put", "delete", "patch", "head", "options"})
 
 
@@ -55,6 +56,24 @@ def read_stack(
     return _Reader(plain, Resolver(plain, parameters or {}, stack_name), code).read()
 
 
+def transformed(
+    path: Path, parameters: Mapping[str, str], contents: Mapping[str, str]
+) -> dict[str, Any]:
+    """What SAM's transform makes of a template, as CloudFormation gets it.
+
+    Args:
+        path: The template.
+        parameters: Values for its parameters, over their defaults.
+        contents: Logical id of a function or layer -> S3 address of its packed code, where that
+            matters.
+    """
+    source = yaml_parse(path.read_text(encoding="utf-8"))
+    for logical_id in _take_code_paths(source, path.parent).keys() & contents.keys():
+        properties = source["Resources"][logical_id]["Properties"]
+        properties.update({name: contents[logical_id] for name in _CODE if name in properties})
+    return _transform(source, parameters)
+
+
 def declared_parameters(path: Path) -> frozenset[str]:
     """Names of the parameters that a SAM template has."""
     return frozenset(yaml_parse(path.read_text(encoding="utf-8")).get("Parameters", {}))
@@ -65,7 +84,7 @@ def _take_code_paths(source: dict[str, Any], root: Path) -> dict[str, Path]:
     paths = {}
     for logical_id, resource in source.get("Resources", {}).items():
         properties = resource.get("Properties", {})
-        for name in ("CodeUri", "ContentUri", "DefinitionUri"):
+        for name in _CODE:
             if isinstance(properties.get(name), str):
                 paths[logical_id] = (root / properties[name]).resolve()
                 properties[name] = "s3://local/code"
