@@ -8,8 +8,8 @@ from headrace.cli import batch
 from headrace.cli.compile import compile_model
 from headrace.cli.demo import demo
 from headrace.cli.load_batch import load_batch
-from headrace.cli.plan import plan
 from headrace.cli.openapi import write_openapi
+from headrace.cli.plan import plan
 from headrace.cli.redrive import redrive
 from headrace.cli.replay import replay
 from headrace.cli.scores import scores

@@ -19,7 +19,11 @@ def write_openapi(
         Path | None, typer.Option("--out", help="File to write; standard output by default.")
     ] = None,
 ) -> None:
-    """Print the endpoint of a definition as an OpenAPI document, for clients and for tools."""
+    """Print the endpoint of a definition as an OpenAPI document, for clients and for tools.
+
+    Events are described as the definition has them, answers as the code gives them. Write it again
+    after a change of the definition: infra/openapi.json is the reference definition's.
+    """
     with errors_told():
         document = openapi(load_definition(model_dir_of(model_dir) / "definition.py"))
     text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
