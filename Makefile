@@ -2,7 +2,7 @@
 # than python3 (3.11 or newer), make and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint layers engines bench soak lock clean
+.PHONY: help setup demo up test check lint layers engines bench soak audit fuzz lock clean
 
 PYTHON := .venv/bin/python
 FAST := -m "not slow and not localstack"
@@ -49,6 +49,28 @@ bench: setup ## measure speed, memory and state size; results as JSON
 soak: setup ## 100 replays with disorder, duplicates and all faults; SEEDS=n for more
 	@$(PYTHON) tests/benchmarks/soak.py --seeds $(or $(SEEDS),100)
 
+# Tools with environments of their own: what they need and what the project locks need not agree.
+TOOLS := .tools
+CHECKOV := checkov==3.3.30
+PIP_AUDIT := pip-audit==2.10.1
+SCHEMATHESIS := schemathesis==4.32.5 botocore
+
+audit: $(TOOLS)/checkov/installed $(TOOLS)/pip-audit/installed ## checkov on the template, pip-audit on what is locked
+	$(TOOLS)/checkov/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
+	@$(PYTHON) infra/audit.py $(TOOLS)/pip-audit/bin/pip-audit
+
+fuzz: $(TOOLS)/schemathesis/installed ## try the endpoint of local AWS with schemathesis, for a minute
+	$(PYTHON) infra/fuzz.py $(TOOLS)/schemathesis/bin/schemathesis
+
+$(TOOLS)/checkov/installed: WANTED = $(CHECKOV)
+$(TOOLS)/pip-audit/installed: WANTED = $(PIP_AUDIT)
+$(TOOLS)/schemathesis/installed: WANTED = $(SCHEMATHESIS)
+$(TOOLS)/%/installed: Makefile | setup
+	@echo "Installing $(WANTED) into $(@D)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@.venv/bin/uv pip install --quiet --python $(@D)/bin/python $(WANTED)
+	@touch $@
+
 COMPILE := .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 # One version of each package for every Python, so that a model scores alike on all of them.
@@ -63,7 +85,7 @@ lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 
 clean: ## remove what these targets made, .venv included
 	rm -rf .venv .aws-sam build dist headrace.egg-info .mypy_cache .pytest_cache .ruff_cache
-	rm -rf .import_linter_cache .hypothesis .engines tests/benchmarks/results
+	rm -rf .import_linter_cache .hypothesis .engines .tools .schemathesis tests/benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two stamps: a change of pyproject.toml alone does not look at the locked packages again.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 
 from headrace import bootstrap
 from headrace.adapters.api import answer, answer_batch, parse_batch, problem, problem_of
@@ -109,7 +110,7 @@ def _body() -> bytes:
     return a2b_base64(body) if event.is_base64_encoded else body  # bytes that are no UTF-8 too
 
 
-@logger.inject_lambda_context(clear_state=True)
+@logger.inject_lambda_context(clear_state=True, correlation_id_path=API_GATEWAY_REST)
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """An API Gateway request in, its answer out."""

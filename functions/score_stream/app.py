@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace import bootstrap
 from headrace.adapters.kinesis import decode_records, failures
-from headrace.adapters.telemetry import logger, metrics, note_outcome
+from headrace.adapters.telemetry import logger, metrics, note_outcome, note_records
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -21,7 +21,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Kinesis records in; the sequence number of the first failure, if any, out."""
     left_ms = context.get_remaining_time_in_millis
     reserve_ms = min(RESERVE_MS, left_ms() // 2)
-    scorer = bootstrap.stream_scorer()
-    outcome = scorer.score(decode_records(event), lambda: left_ms() > reserve_ms)
+    records = decode_records(event)
+    note_records(records)
+    outcome = bootstrap.stream_scorer().score(records, lambda: left_ms() > reserve_ms)
     note_outcome(outcome)
     return failures(outcome)

@@ -11,20 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from headrace import bootstrap
 from headrace.cli import app
-from headrace.imputation import Cause, Statistic
-from headrace.loading import load_definition
+from headrace.imputation import Cause
 from headrace.local.runtime import FunctionFailed
 from headrace.local.session import Session, write_session
 from headrace.local.stack import LocalAws
-from headrace.offline.bundle import write_bundle
-from headrace.offline.splits import Split
-from headrace.offline.train import Trained
-from headrace.policies import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,39 +29,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-TABLE = """
-    tables=[
-        Table(name="profile", entity=customer, fields={"limit": Number(at_least=0)}),
-    ],
-    batch_entity=customer,
-"""
-
-
-@pytest.fixture(scope="module")
-def model_dir(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reference definition with a table, and a small model of its own."""
-    folder = tmp_path_factory.mktemp("model")
-    text = (root / "layers" / "model" / "definition.py").read_text(encoding="utf-8")
-    for old, new in (
-        ("    batch_entity=customer,\n", TABLE),
-        ("    Source,\n", "    Source,\n    Table,\n"),
-        ('        "amount",\n', '        "amount",\n        "profile_limit",\n'),
-    ):
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    (folder / "definition.py").write_text(text, encoding="utf-8")
-    definition = load_definition(folder / "definition.py")
-    rows = [[float(n % 7)] * len(definition.inputs) for n in range(20)]
-    estimator = LogisticRegression().fit(rows, [int(row[0] > 3) for row in rows])
-    statistics = {
-        name: [Statistic(3.0) for _ in steps(definition.policy(name))]
-        for name in definition.columns
-    }
-    split = Split(NOW, NOW, NOW, NOW)
-    write_bundle(folder, definition, Trained(estimator, statistics, rows, split, 0.1, {}))
-    return folder
-
-
 LAKE = "lake"
 
 

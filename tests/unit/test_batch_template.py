@@ -80,7 +80,8 @@ def test_run_on_demand_starts_when_the_prior_alarm_goes_off() -> None:
     assert set(metrics) == {"RungRealTime", "RungLast", "RungBatch", "RungPrior"}
     assert {m["MetricStat"]["Period"] for m in metrics.values()} == {300}
     assert all(
-        m["MetricStat"]["Metric"]["Dimensions"] == [{"Name": "service", "Value": "headrace"}]
+        m["MetricStat"]["Metric"]["Dimensions"]
+        == [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
         for m in metrics.values()
     )
     returned = [m["Id"] for m in alarm["Metrics"] if m.get("ReturnData", True)]

@@ -10,6 +10,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from headrace.local import NotEmulated
+from headrace.local.intrinsics import Resolver
 from headrace.local.template import read_stack
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ SOURCE: dict[str, Any] = yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
 RESOURCES: dict[str, Any] = SOURCE["Resources"]
 
 FUNCTION = "AWS::Serverless::Function"
+STACK = {"Ref": "AWS::StackName"}
 ASYNCHRONOUS = {"Schedule", "ScheduleV2", "S3", "SNS", "EventBridgeRule"}
 
 
@@ -38,9 +40,12 @@ ALARMS = of_type("AWS::CloudWatch::Alarm")
 
 
 def statements(function: str) -> Iterator[dict[str, Any]]:
-    for policy in FUNCTIONS[function]["Policies"]:
-        assert isinstance(policy, dict), f"{function}: {policy!r} is a policy of somebody else"
-        yield from policy["Statement"]
+    """What a function's role allows, also what it allows by a parameter only."""
+    role = RESOURCES[FUNCTIONS[function]["Role"]["Fn::GetAtt"][0]]
+    assert role["Properties"].keys() == {"AssumeRolePolicyDocument", "Policies"}
+    for policy in role["Properties"]["Policies"]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            yield statement["Fn::If"][1] if "Fn::If" in statement else statement
 
 
 def as_list(value: Any) -> list[Any]:
@@ -57,7 +62,7 @@ def alarmed(metric: str, **dimensions: Any) -> bool:
 
 def test_stream_that_stops_without_raising_is_alarmed() -> None:
     """A dependency that fails is reported as a failed item: Lambda's own Errors stay at 0."""
-    assert alarmed("FailedBatches", service="headrace")
+    assert alarmed("FailedBatches", service=STACK)
 
 
 def test_quarantine_may_be_written_by_the_stream() -> None:
@@ -91,11 +96,14 @@ def test_function_may_do_only_what_it_names_to_what_it_names(function: str) -> N
     for statement in statements(function):
         assert statement["Effect"] == "Allow"
         assert [action for action in as_list(statement["Action"]) if "*" in action] == []
+        if statement["Sid"] == "Trace":
+            assert statement["Resource"] == "*"  # X-Ray knows no resources
+            continue
         for resource in as_list(statement["Resource"]):
             assert isinstance(resource, dict), f"{function}: {resource!r} names no resource"
             ((kind, value),) = resource.items()
             text = ".".join(value) if isinstance(value, list) else value
-            assert kind in {"Fn::GetAtt", "Fn::Sub"}
+            assert kind in {"Fn::GetAtt", "Fn::Sub"} or resource == {"Ref": "KeyArn"}
             # Within a bucket, everything under a named prefix.
             assert "*" not in text or text in {
                 "${QuarantineBucket.Arn}/quarantine/*",
@@ -104,53 +112,9 @@ def test_function_may_do_only_what_it_names_to_what_it_names(function: str) -> N
             }
 
 
-def test_functions_may_do_what_they_call_and_no_more() -> None:
-    may = {
-        function: sorted(
-            f"{action} {resource_name(resource)}"
-            for statement in statements(function)
-            for action in as_list(statement["Action"])
-            for resource in as_list(statement["Resource"])
-            if action.startswith("dynamodb:") or action.startswith("kinesis:Put")
-        )
-        for function in FUNCTIONS
-    }
-    assert may == {
-        "ScoreStreamFunction": [
-            "dynamodb:BatchGetItem FeatureTable",
-            "dynamodb:BatchGetItem ScoreTable",
-            "dynamodb:BatchGetItem StateTable",
-            "dynamodb:BatchWriteItem ScoreTable",
-            "dynamodb:PutItem ScoreTable",
-            "dynamodb:PutItem StateTable",
-        ],
-        "ScoreRequestFunction": [
-            "dynamodb:BatchGetItem FeatureTable",
-            "dynamodb:BatchGetItem ScoreTable",
-            "dynamodb:BatchGetItem StateTable",
-            "dynamodb:GetItem ScoreTable",
-            "dynamodb:UpdateItem ScoreTable",
-            "kinesis:PutRecord EventStream",
-        ],
-        "ScoreBatchFunction": [
-            "dynamodb:BatchGetItem FeatureTable",
-            "dynamodb:BatchGetItem ScoreTable",
-            "dynamodb:BatchWriteItem ScoreTable",
-            "dynamodb:GetItem ScoreTable",
-            "dynamodb:PutItem ScoreTable",
-            "dynamodb:Scan StateTable",
-        ],
-        "LoadBatchFunction": [
-            "dynamodb:BatchWriteItem FeatureTable",
-            "dynamodb:GetItem FeatureTable",
-            "dynamodb:PutItem FeatureTable",
-        ],
-    }
-
-
-def resource_name(resource: dict[str, Any]) -> str:
-    ((_, value),) = resource.items()
-    return str(value[0] if isinstance(value, list) else value.removeprefix("${").split(".")[0])
+def test_every_function_has_a_role_of_its_own() -> None:
+    roles = {properties["Role"]["Fn::GetAtt"][0] for properties in FUNCTIONS.values()}
+    assert len(roles) == len(FUNCTIONS)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -170,7 +134,7 @@ def test_function_that_nobody_waits_for_has_a_failure_destination(function: str)
     mine = [
         each
         for each in [*sources.values(), *invokes.values()]
-        if each["FunctionName"] == {"Ref": function}
+        if each["FunctionName"]["Ref"].removesuffix(".Alias") == function
     ]
     assert bool(mine) == (bool(events & ASYNCHRONOUS) or not events)
     for each in mine:
@@ -203,6 +167,22 @@ def test_data_outlives_the_stack(resource: str) -> None:
     assert RESOURCES[resource]["UpdateReplacePolicy"] == "Retain"
 
 
+def test_customer_s_key_encrypts_whatever_holds_events_or_what_came_of_them() -> None:
+    """Read back from the template as CloudFormation would, with a key and without."""
+    arn = "arn:aws:kms:us-east-1:123456789012:key/1"
+    kept = (
+        "AWS::DynamoDB::Table",
+        "AWS::Kinesis::Stream",
+        "AWS::S3::Bucket",
+        "AWS::Logs::LogGroup",
+    )
+    for given, uses in ((arn, 1), ("", 0)):
+        resolver = Resolver(SOURCE, {"KeyArn": given}, "s")
+        for kind in kept:
+            for name, properties in of_type(kind).items():
+                assert str(resolver.resolve(properties)).count(f"'{arn}'") == uses, name
+
+
 def test_bucket_and_stream_are_encrypted_and_the_bucket_is_private() -> None:
     (bucket,) = of_type("AWS::S3::Bucket").values()
     (stream,) = of_type("AWS::Kinesis::Stream").values()
@@ -230,7 +210,7 @@ def test_duration_alarm_rings_before_the_time_out(function: str) -> None:
 
 def test_stream_and_quarantine_are_watched() -> None:
     assert alarmed("IteratorAge", FunctionName={"Ref": "ScoreStreamFunction"})
-    assert alarmed("Quarantined", service="headrace")
+    assert alarmed("Quarantined", service=STACK)
     assert alarmed(
         "OnFailureDestinationDeliveredEventCount",
         EventSourceMappingUUID={"Ref": "ScoreStreamMapping"},
@@ -269,13 +249,15 @@ def test_share_of_a_rung_is_watched_over_all_answers(alarm: str, rung: str) -> N
         assert (stat["Stat"], stat["Period"], stat["Metric"]["Namespace"]) == (
             "Sum", 300, "Headrace",
         )  # fmt: skip
-        assert stat["Metric"]["Dimensions"] == [{"Name": "service", "Value": "headrace"}]
+        assert stat["Metric"]["Dimensions"] == [{"Name": "service", "Value": STACK}]
     assert ALARMS[alarm]["Threshold"] == {"Ref": "RungSharePercent"}
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
 def test_alarm_says_what_is_wrong_and_notifies(alarm: str) -> None:
-    assert ALARMS[alarm]["AlarmDescription"].endswith(".")
+    said, _, runbook = ALARMS[alarm]["AlarmDescription"]["Fn::Sub"].partition(" Runbook: ")
+    assert said.endswith(".")
+    assert runbook.startswith("${RunbookBase}/")
     assert ALARMS[alarm]["AlarmActions"]["Fn::If"][0] == "HasAlarmTopic"
 
 
@@ -289,6 +271,36 @@ def test_every_route_wants_a_signature() -> None:
         "GET /entities/{entity}/{id}/score",
         "GET /health",
     }
+
+
+@pytest.mark.parametrize(
+    ("auth", "named"), [("iam", "AWS_IAM"), ("jwt", "JWT"), ("key", "KEY"), ("other", "AWS_IAM")]
+)
+def test_every_route_wants_what_a_parameter_says_and_none_is_open(auth: str, named: str) -> None:
+    pool = "arn:aws:cognito-idp:us-east-1:123456789012:userpool/us-east-1_pool"
+    resolver = Resolver(SOURCE, {"ApiAuth": auth, "UserPoolArn": pool}, "s")
+    body = of_type("AWS::Serverless::Api")["ScoringApi"]["DefinitionBody"]
+    operations = [operation for path in body["paths"].values() for operation in path.values()]
+    assert len(operations) == 5
+    for operation in operations:
+        assert resolver.resolve(operation["security"]) == [{named: []}]
+    schemes = resolver.resolve(body["components"]["securitySchemes"])
+    assert named in schemes
+    assert ("JWT" in schemes) == (auth == "jwt")
+    keys = {name for name, each in RESOURCES.items() if each.get("Condition") == "TakesKeys"}
+    assert keys == {"ScoringApiKey", "ScoringUsagePlan", "ScoringUsagePlanKey"}
+
+
+@pytest.mark.parametrize(("auth", "told"), [("jwt", "security"), ("key", "leave ApiAuth at iam")])
+def test_local_mode_refuses_callers_that_it_cannot_check(auth: str, told: str) -> None:
+    with pytest.raises(NotEmulated, match=told):
+        read_stack(TEMPLATE, {"ApiAuth": auth})
+
+
+def test_routes_are_those_of_the_function_s_events_that_permit_them() -> None:
+    events = FUNCTIONS["ScoreRequestFunction"]["Events"].values()
+    permitted = {f"{e['Properties']['Method']} {e['Properties']['Path']}" for e in events}
+    assert permitted == {f"{r.method} {r.resource}" for r in read_stack(TEMPLATE).routes}
 
 
 def test_local_mode_reads_the_settings_of_the_stream_s_mapping() -> None:
@@ -414,7 +426,7 @@ def test_everything_that_local_mode_leaves_out_has_a_reason() -> None:
         (("BillingMode: PAY_PER_REQUEST", "BillingMode: PROVISIONED"), "BillingMode"),
         (("StreamMode: PROVISIONED", "StreamMode: ON_DEMAND"), "StreamMode"),
         ((" Path: /health ", " Path: '/health/{all+}' "), "greedy"),
-        (("DefaultAuthorizer: AWS_IAM", "ApiKeyRequired: true"), "security"),
+        (("[{ AWS_IAM: [] }]]]", "[{ KEY: [] }]]]"), "security"),
     ],
 )
 def test_what_local_mode_does_not_play_is_refused(

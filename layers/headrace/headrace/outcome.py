@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from headrace.watch import Finding
 
 
+_US_PER_SECOND = 1_000_000
+
+
 @dataclass(slots=True, eq=False)
 class Work:
     """One event on its way through a batch.
@@ -82,6 +85,7 @@ class Outcome:
         stale: Entity -> scores whose age is over the definition's objective.
         findings: What began to differ from training.
         lags: Seconds from arrival to stored score, one per scored event.
+        lateness: Seconds from event time to arrival, one per scored event.
         failed: Sequence number of the first record that was not processed; None if all were.
         failed_number: Its place in the batch, from 0.
         error: Why.
@@ -105,6 +109,7 @@ class Outcome:
     stale: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
+    lateness: list[float] = field(default_factory=list)
     failed: str | None = None
     failed_number: int = -1
     error: str = ""
@@ -128,6 +133,11 @@ class Outcome:
                 self.ages.setdefault(entity, []).append(age)
                 if age > objectives.get(entity, inf):
                     self.stale[entity] += 1
+
+    def note_times(self, events: Sequence[Event], now: int) -> None:
+        """Note how long events whose score is stored now took to arrive, and then to be scored."""
+        self.lags += [(now - event.arrival) / _US_PER_SECOND for event in events]
+        self.lateness += [(event.arrival - event.time) / _US_PER_SECOND for event in events]
 
     def count(self, works: Iterable[Work]) -> None:
         """Count what was met on the way of these works."""

@@ -39,7 +39,6 @@ OUT_OF_TIME = "out of time"
 """Why a batch that went well was not finished."""
 
 _FIRST_WAIT_SECONDS = 0.05
-_MICROSECONDS_PER_SECOND = 1_000_000
 
 
 class Scorer:
@@ -326,7 +325,7 @@ class StreamScorer:
             return
         outcome.repeated += len(scored) - len(first)
         outcome.scored += len(first)
-        outcome.lags += [(now - w.event.arrival) / _MICROSECONDS_PER_SECOND for w in scored]
+        outcome.note_times([work.event for work in scored], now)
 
     def _choose(self, works: Sequence[Work], now: int) -> dict[Work, Choice]:
         """What the ladder gives works that lack an input."""

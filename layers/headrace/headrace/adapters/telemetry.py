@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headrace.adapters.lookups import Report as Lookups
     from headrace.batch import Ran
     from headrace.errors import HeadraceError
+    from headrace.events import Record
     from headrace.outcome import Outcome
     from headrace.requests import EntityScore
     from headrace.runs import Order, Report
@@ -38,6 +39,14 @@ _RUNGS = {
 
 logger = Logger()
 metrics = Metrics(namespace=_NAMESPACE)
+
+
+def note_records(records: Sequence[Record]) -> None:
+    """Shard and sequence numbers of a batch, in every line that follows of this invocation."""
+    if records:
+        shard = records[0].position.partition(":")[0]
+        ends = {"first_sequence": records[0].sequence, "last_sequence": records[-1].sequence}
+        logger.append_keys(shard=shard, **ends)
 
 
 def note_outcome(outcome: Outcome) -> None:
@@ -63,6 +72,8 @@ def note_outcome(outcome: Outcome) -> None:
     }
     for lag in _spread(outcome.lags):
         metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
+    for late in _spread(outcome.lateness):
+        metrics.add_metric("Lateness", MetricUnit.Seconds, late)
     for entity, ages in outcome.ages.items():
         _spread_by("Freshness", "entity", entity, ages)
     for name, count in counts.items():

@@ -8,6 +8,7 @@ from headrace.cli import batch
 from headrace.cli.compile import compile_model
 from headrace.cli.demo import demo
 from headrace.cli.load_batch import load_batch
+from headrace.cli.openapi import write_openapi
 from headrace.cli.plan import plan
 from headrace.cli.redrive import redrive
 from headrace.cli.replay import replay
@@ -31,4 +32,5 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.command(name="compile")(compile_model)
+app.command(name="openapi")(write_openapi)
 app.add_typer(batch.app, name="batch")

@@ -16,20 +16,27 @@ if TYPE_CHECKING:
 
 _NO_IAM = "nothing checks permissions locally; tests/unit/test_template.py checks the policies"
 _NO_WATCH = "nothing is measured or alarmed locally"
+_NEWEST = "the code of the project is the only version that there is; an alias leads to it"
 _PLAIN = "data on one machine for one session needs no protection at rest"
 
 IGNORED_TYPES: Mapping[str, str] = {
     "AWS::ApiGateway::Deployment": "the local HTTP front always serves the current routes",
     "AWS::CloudWatch::Alarm": _NO_WATCH,
+    "AWS::CloudWatch::Dashboard": _NO_WATCH,
+    "AWS::CodeDeploy::Application": _NEWEST,
+    "AWS::CodeDeploy::DeploymentGroup": _NEWEST,
     "AWS::IAM::Role": _NO_IAM,
+    "AWS::Lambda::Alias": _NEWEST,
     "AWS::Lambda::EventInvokeConfig": "a scheduled run that fails is shown at once, not retried",
     "AWS::Lambda::LayerVersion": "handlers import the library and the model from the project",
     "AWS::Lambda::Permission": _NO_IAM,
+    "AWS::Lambda::Version": _NEWEST,
     "AWS::Logs::LogGroup": "functions log to standard output",
     "AWS::S3::BucketPolicy": _NO_IAM,
 }
 
 REFUSED_TYPES: Mapping[str, str] = {
+    "AWS::ApiGateway::ApiKey": "local mode checks IAM signatures only: leave ApiAuth at iam",
     "AWS::StepFunctions::StateMachine": (
         "local mode plays no state machines: leave BatchSegments at 0 and one function does the "
         "whole run"
@@ -63,6 +70,7 @@ PLAYED_TYPES: Mapping[str, Coverage] = {
             "Role": _NO_IAM,
             "Runtime": "handlers run in this process",
             "Tags": "for people",
+            "TracingConfig": _NO_WATCH,
         },
     ),
     "AWS::Lambda::EventSourceMapping": Coverage(
@@ -116,6 +124,8 @@ PLAYED_TYPES: Mapping[str, Coverage] = {
         {
             "DeploymentId": IGNORED_TYPES["AWS::ApiGateway::Deployment"],
             "Description": "for people",
+            "AccessLogSetting": _NO_WATCH,
+            "TracingEnabled": _NO_WATCH,
             "MethodSettings": "one caller on one machine is not throttled, and " + _NO_WATCH,
         },
     ),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from headrace.errors import Unavailable
+from headrace.local.bodies import fits
 from headrace.local.proxy import MalformedAnswer, Reply, match_route, proxy_event, read_answer
 from headrace.local.runtime import FunctionFailed
 from headrace.local.signatures import HttpRequest, Unsigned, sign, verify
@@ -93,6 +94,9 @@ class Endpoint:
                 verify(request, now)
             except Unsigned as error:
                 return _fault(403, error.code, error.message)
+        model = match.route.model
+        if model is not None and not fits(model, request.header("content-type"), request.body):
+            return _fault(400, "BadRequestException", "Invalid request body")
         return self._call(match.route.function, proxy_event(request, match, stage, now))
 
     def _call(self, function: str, event: Mapping[str, Any]) -> Reply:

@@ -36,6 +36,9 @@ _NAMINGS: Mapping[str, _Naming] = {
     "AWS::S3::Bucket": _Naming("BucketName", "arn:aws:s3:::{name}"),
     "AWS::Events::Rule": _Naming("Name", "arn:aws:events:{region}:{account}:rule/{name}"),
     "AWS::ApiGateway::RestApi": _Naming("", "arn:aws:apigateway:{region}::/restapis/{name}"),
+    "AWS::Logs::LogGroup": _Naming(
+        "LogGroupName", "arn:aws:logs:{region}:{account}:log-group:{name}:*"
+    ),
     "AWS::Lambda::EventSourceMapping": _Naming(
         "", "arn:aws:lambda:{region}:{account}:event-source-mapping:{name}"
     ),
@@ -91,8 +94,10 @@ class Resolver:
 
     def name(self, logical_id: str) -> str:
         """Physical name that local mode gives a resource."""
-        naming = self._naming(logical_id)
         properties = self._resources[logical_id].get("Properties", {})
+        if self._resources[logical_id]["Type"] == "AWS::Lambda::Alias":
+            return self._alias_arn(properties)
+        naming = self._naming(logical_id)
         if naming.name_property in properties:
             return str(self.resolve(properties[naming.name_property]))
         if self._resources[logical_id]["Type"] == "AWS::Lambda::EventSourceMapping":
@@ -100,6 +105,11 @@ class Resolver:
         name = f"{self._stack_name}-{logical_id}"
         needs_lower = self._resources[logical_id]["Type"] == "AWS::S3::Bucket"
         return name.lower() if needs_lower else name
+
+    def _alias_arn(self, properties: Mapping[str, Any]) -> str:
+        """What a reference to an alias gives: its ARN, which is its function's with its name."""
+        function, alias = properties["FunctionName"]["Ref"], properties["Name"]
+        return f"{self.arn(function)}:{self.resolve(alias)}"
 
     def arn(self, logical_id: str) -> str:
         """ARN that local mode gives a resource."""

@@ -19,20 +19,20 @@ _MOTO = threading.Lock()
 
 
 @contextmanager
-def serve_moto(port: int = 0) -> Iterator[str]:
+def serve_moto(port: int = 0, around: Callable[[Any], Any] = lambda inner: inner) -> Iterator[str]:
     """Serve an empty moto on 127.0.0.1 for as long as the context lasts.
 
     Args:
         port: Where to listen; 0 takes a free one.
+        around: Given the WSGI application, what is served in its place, such as one that listens.
 
     Yields:
         The endpoint's URL, for boto3's ``endpoint_url``.
     """
     with _MOTO:
         moto_api_backend.reset()
-    server = make_server(
-        "127.0.0.1", port, _one_at_a_time(_application()), threaded=True, request_handler=_Quiet
-    )
+    application = around(_one_at_a_time(_application()))
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="moto", daemon=True)
     thread.start()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,12 +106,21 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one resource of the REST API; ``signed`` where it wants an IAM signature."""
+    """One method of one resource of the REST API.
+
+    Attributes:
+        method: Such as POST.
+        resource: Its path within the stage, with parameters in braces.
+        function: Logical id.
+        signed: Whether it wants an IAM signature.
+        model: JSON schema that bodies must fit; None where none is looked at.
+    """
 
     method: str
     resource: str
     function: str
     signed: bool
+    model: Any = None
 
 
 @dataclass(frozen=True, slots=True)

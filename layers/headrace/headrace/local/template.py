@@ -17,6 +17,7 @@ from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 from headrace.local import NotEmulated
+from headrace.local.bodies import VALIDATOR, VALIDATORS, model_of
 from headrace.local.coverage import (
     PLAYED_TYPES,
     reason_left_out,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FUNCTION_IN_URI = re.compile(r":lambda:path/[^/]+/functions/(?P<arn>.+)/invocations$")
+_CODE = ("CodeUri", "ContentUri", "DefinitionUri")
 _METHODS = frozenset({"get", "post", "put", "delete", "patch", "head", "options"})
 
 
@@ -54,6 +56,24 @@ def read_stack(
     return _Reader(plain, Resolver(plain, parameters or {}, stack_name), code).read()
 
 
+def transformed(
+    path: Path, parameters: Mapping[str, str], contents: Mapping[str, str]
+) -> dict[str, Any]:
+    """What SAM's transform makes of a template, as CloudFormation gets it.
+
+    Args:
+        path: The template.
+        parameters: Values for its parameters, over their defaults.
+        contents: Logical id of a function or layer -> S3 address of its packed code, where that
+            matters.
+    """
+    source = yaml_parse(path.read_text(encoding="utf-8"))
+    for logical_id in _take_code_paths(source, path.parent).keys() & contents.keys():
+        properties = source["Resources"][logical_id]["Properties"]
+        properties.update({name: contents[logical_id] for name in _CODE if name in properties})
+    return _transform(source, parameters)
+
+
 def declared_parameters(path: Path) -> frozenset[str]:
     """Names of the parameters that a SAM template has."""
     return frozenset(yaml_parse(path.read_text(encoding="utf-8")).get("Parameters", {}))
@@ -64,7 +84,7 @@ def _take_code_paths(source: dict[str, Any], root: Path) -> dict[str, Path]:
     paths = {}
     for logical_id, resource in source.get("Resources", {}).items():
         properties = resource.get("Properties", {})
-        for name in ("CodeUri", "ContentUri", "DefinitionUri"):
+        for name in _CODE:
             if isinstance(properties.get(name), str):
                 paths[logical_id] = (root / properties[name]).resolve()
                 properties[name] = "s3://local/code"
@@ -200,9 +220,9 @@ class _Reader:
                 raise NotEmulated(msg)
             for method, operation in methods.items():
                 require_value(f"route {resource}", "method", method, _METHODS)
-                yield self._route(f"{method.upper()} {resource}", operation)
+                yield self._route(f"{method.upper()} {resource}", operation, body)
 
-    def _route(self, name: str, operation: Mapping[str, Any]) -> Route:
+    def _route(self, name: str, operation: Mapping[str, Any], api: Mapping[str, Any]) -> Route:
         for part in operation:
             require_value(f"route {name}", "part of its definition", part, _ROUTE_PARTS)
         integration = operation["x-amazon-apigateway-integration"]
@@ -211,20 +231,32 @@ class _Reader:
         require_value(f"route {name}", "security", security, (_SIGNED, *_OPEN))
         found = _FUNCTION_IN_URI.search(integration["uri"])
         target = found["arn"] if found else integration["uri"]
+        function = self._function(name, target).logical_id
+        model = model_of(f"route {name}", operation, api)
         method, resource = name.split(" ", 1)
-        return Route(method, resource, self._function(name, target).logical_id, security == _SIGNED)
+        return Route(method, resource, function, security == _SIGNED, model)
 
     def _function(self, where: str, reference: str) -> Function:
-        """The function with this ARN or name; an alias or version is another thing."""
+        """The function with this ARN or name, or whose alias it is; a version is another thing."""
         for function in self._functions.values():
-            if reference in {function.arn, function.name}:
+            if reference in {function.arn, function.name, *self._aliases(function)}:
                 return function
         known = ", ".join(function.name for function in self._functions.values())
         msg = f"{where}: it invokes {reference!r}; expected one of {known}"
         raise NotEmulated(msg)
 
+    def _aliases(self, function: Function) -> Iterator[str]:
+        """ARNs of a function's aliases."""
+        for logical_id, resource in self._resources.items():
+            named = resource.get("Properties", {}).get("FunctionName")
+            if resource["Type"] == "AWS::Lambda::Alias" and named == {"Ref": function.logical_id}:
+                yield self._resolver.name(logical_id)
+
 
 _SIGNED: list[Any] = [{"AWS_IAM": []}]
 _OPEN: tuple[list[Any], ...] = ([], [{"NONE": []}])
-_API_PARTS = frozenset({"info", "paths", "openapi", "components"})
-_ROUTE_PARTS = frozenset({"x-amazon-apigateway-integration", "security", "responses", "parameters"})
+_API_PARTS = frozenset({"info", "paths", "openapi", "components", VALIDATORS})
+_ROUTE_PARTS = frozenset(
+    {"x-amazon-apigateway-integration", "security", "responses", "parameters"}
+    | {"requestBody", VALIDATOR}
+)
