@@ -28,15 +28,13 @@ from headrace.cli.terminal import (
 from headrace.cli.terminal import progress as progress_bar
 from headrace.loading import load_definition
 from headrace.local.faults import Faults
-from headrace.local.stream_replay import Trial, replay_through_stream
+from headrace.local.trial import Trial
 from headrace.model import MANIFEST, load_bundle
-from headrace.offline.comparison import compared
 from headrace.offline.disorder import Disorder
 from headrace.offline.feed import read_feed
 from headrace.offline.holes import Holes
 from headrace.offline.replay import CHUNK, Conditions, Replay, Window, state_rows
 from headrace.offline.replay import replay as replay_in_memory
-from headrace.offline.train import feature_scorer
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -143,7 +141,11 @@ def replay(
                 found = replay_in_memory(scorer, feeds, window, advance, how)
             else:
                 found = _through_stream(path.parent, feeds, window, endpoint, advance, trial)
-        qualities = compared(scorer, feeds, window, how, found.scores) if compare else {}
+        qualities = {}
+        if compare:
+            from headrace.offline.comparison import compared  # with it comes scikit-learn
+
+            qualities = compared(scorer, feeds, window, how, found.scores)
         found.scores.write_parquet(out_file)
         if state_out is not None:
             state_rows(scorer, found.states, found.newest).write_parquet(state_out)
@@ -174,6 +176,8 @@ def _through_stream(
     advance: Callable[[int], None],
     trial: Trial,
 ) -> Replay:
+    from headrace.local.stream_replay import replay_through_stream  # with it come moto and SAM
+
     template = find_project() / "template.yaml"
     path = Path(tempfile.gettempdir()) / "headrace-replay.log"
     with path.open("w", encoding="utf-8") as logs:
@@ -213,6 +217,8 @@ def _has_bundle(path: Path) -> bool:
 def _scorer(path: Path) -> Scorer:
     if _has_bundle(path) and path.name == "definition.py":
         return Scorer(load_bundle(path.parent))
+    from headrace.offline.train import feature_scorer  # with it comes scikit-learn
+
     err.print(f"No bundle beside {path.name}: features only, scores stay empty.")
     return feature_scorer(load_definition(path))
 

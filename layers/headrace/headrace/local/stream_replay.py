@@ -6,9 +6,8 @@ May import everything but the command line.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,10 +15,11 @@ from headrace import bootstrap
 from headrace.adapters.aws import in_parallel
 from headrace.adapters.memory import MemoryStates
 from headrace.errors import Unavailable
-from headrace.local.faults import Faults, inject
+from headrace.local.faults import inject
 from headrace.local.stack import LocalAws
+from headrace.local.trial import Trial as Trial  # those who replay find it here
 from headrace.model import load_bundle
-from headrace.offline.disorder import Disorder, disordered
+from headrace.offline.disorder import disordered
 from headrace.offline.feed import arrivals, partition_keys, records
 from headrace.offline.replay import Replay, ScoreColumns, Window, replay
 from headrace.ports import Segment, StateWrite, StoredState
@@ -37,6 +37,7 @@ CHUNK = 1_000
 """Records put before the stream is drained again."""
 
 _US_PER_SECOND = 1_000_000
+_TIDY = Trial()
 
 
 class Arrivals:
@@ -60,27 +61,6 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=8).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """How a replay through the stream is run, and what it is put through.
-
-    Attributes:
-        disorder: How untidy the stream is.
-        faults: How often what of AWS goes wrong, for functions and producer.
-        seed: Of the faults.
-        resume: Whether an earlier replay of the same file may have got part of the way.
-        batch_size: Most records in an invocation; the template's own where None.
-        logs: Where the functions write; standard error where None.
-    """
-
-    disorder: Disorder = field(default_factory=Disorder)
-    faults: Faults = field(default_factory=Faults)
-    seed: int = 0
-    resume: bool = False
-    batch_size: int | None = None
-    logs: TextIO | None = None
-
-
 def replay_through_stream(
     template: Path,
     model_dir: Path,
@@ -88,7 +68,7 @@ def replay_through_stream(
     window: Window,
     endpoint: str | None,
     progress: Callable[[int], None],
-    trial: Trial = Trial(),
+    trial: Trial = _TIDY,
 ) -> Replay:
     """Replay feeds in order of arrival through Kinesis, Lambda handlers and DynamoDB.
 
