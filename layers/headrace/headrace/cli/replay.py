@@ -151,7 +151,7 @@ def replay(
             state_rows(scorer, found.states, found.newest).write_parquet(state_out)
     _tell_refused(found)
     used = how.capacity.per_event(len(found.scores)) if capacity else {}
-    lost = lost_events(found, feeds[0], window) if via is Via.MEMORY else 0
+    lost = lost_events(found, feeds[0], window)
     report = Report(found, out_file, used, lost, qualities)
     if json:
         print_json(report.as_json())
@@ -165,7 +165,8 @@ def replay(
 
 def _tell_refused(found: Replay) -> None:
     for refused in {each.faults[0].reason: each for each in found.quarantined}.values():
-        err.print(f"Refused: {refused.faults[0].message}", markup=False, highlight=False)
+        told = f"Refused: {refused.faults[0].message}"
+        err.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _through_stream(

@@ -14,6 +14,7 @@ import polars as pl
 from headrace import bootstrap
 from headrace.adapters.aws import in_parallel
 from headrace.adapters.memory import MemoryStates
+from headrace.adapters.s3 import S3KeptRecords
 from headrace.errors import Unavailable
 from headrace.local.faults import inject
 from headrace.local.stack import LocalAws
@@ -22,7 +23,7 @@ from headrace.model import load_bundle
 from headrace.offline.disorder import disordered
 from headrace.offline.feed import arrivals, partition_keys, records
 from headrace.offline.replay import Replay, ScoreColumns, Window, replay
-from headrace.ports import Segment, StateWrite, StoredState
+from headrace.ports import Kept, Quarantined, Segment, Selection, StateWrite, StoredState
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -107,9 +108,12 @@ def replay_through_stream(
         with injected.paused():
             scores = _scores(scorer, feeds[0], tidy)
             states = _states(scorer)
+            refused = _refused(S3KeptRecords(aws.client("s3"), aws.stack.buckets[0]))
     counts = Counter(records=delivered.records, retries=delivered.retries, failed=delivered.failed)
+    counts.update(["quarantined"] * len(refused))
+    counts.update(f"quarantined {each.faults[0].reason}" for each in refused)
     counts.update({f"fault {name}": n for name, n in injected.counts.items() if n})
-    return Replay(scores, states, [], max(history.newest, _newest(feeds, order)), counts)
+    return Replay(scores, states, refused, max(history.newest, _newest(feeds, order)), counts)
 
 
 def seed(scorer: Scorer, states: MemoryStates, *, resume: bool = False) -> None:
@@ -167,3 +171,10 @@ def _newest(feeds: list[Feed], order: pl.DataFrame) -> int:
         for number, feed in enumerate(feeds)
     ]
     return max((time for time in times if isinstance(time, int)), default=0)
+
+
+def _refused(kept: S3KeptRecords) -> list[Quarantined]:
+    """The records that the functions put into quarantine; batches that were given up are none."""
+    found = kept.select(Selection())
+    refused = [each for each in found if isinstance(each, Kept) and each.faults]
+    return [Quarantined(each.records[0], each.faults) for each in refused]
