@@ -27,12 +27,13 @@ from headrace.ports import Kept, Quarantined, Segment, Selection, StateWrite, St
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from headrace.events import Record
     from headrace.local.records import StreamRecord
     from headrace.offline.feed import Feed
+    from headrace.ports import StateStore
 
 CHUNK = 1_000
 """Records put before the stream is drained again."""
@@ -116,27 +117,37 @@ def replay_through_stream(
     return Replay(scores, states, refused, max(history.newest, _newest(feeds, order)), counts)
 
 
-def seed(scorer: Scorer, states: MemoryStates, *, resume: bool = False) -> None:
-    """Write states to a table that has none of them.
+def seed(
+    scorer: Scorer, states: MemoryStates, store: StateStore | None = None, *, resume: bool = False
+) -> None:
+    """Write states to a table that has none of them; the functions' own where none is given.
 
     Raises:
-        Unavailable: A state could not be written, or is there already and not for resuming.
+        Unavailable: A state could not be written, or another one is there and not for resuming.
     """
-    codec = scorer.codec
+    codec, store = scorer.codec, store or bootstrap.state_store()
     writes = [
         StateWrite(key, 0, stored.data, codec.expires(codec.decode(key, *stored)))
         for key, stored in states.items.items()
     ]
-    outcome = bootstrap.state_store().write(writes)
+    outcome = store.write(writes)
     if outcome.failed:
         msg = f"{len(outcome.failed)} of {len(writes)} states could not be seeded"
         raise Unavailable(msg)
-    if outcome.lost and not resume:
+    others = set() if resume else _others(store, writes, outcome.lost)
+    if others:
         msg = (
-            f"{len(outcome.lost)} of {len(writes)} states are in the table already; expected an "
+            f"{len(others)} of {len(writes)} states are in the table already; expected an "
             "empty one (or --resume, after an interrupted replay of the same file)"
         )
         raise Unavailable(msg)
+
+
+def _others(store: StateStore, writes: list[StateWrite], lost: Collection[str]) -> set[str]:
+    """Of lost writes, those whose item is another: a repeated request loses against itself."""
+    found = store.read(sorted(lost)) if lost else {}
+    wanted = {each.key: each.data for each in writes}
+    return {key for key in lost if key not in found or found[key].data != wanted[key]}
 
 
 def _scores(scorer: Scorer, feed: Feed, order: pl.DataFrame) -> pl.DataFrame:
