@@ -130,6 +130,26 @@ def test_replay_gives_one_row_per_event_and_one_per_entity_and_view(
     assert state["as_of"].n_unique() == 1
 
 
+@pytest.mark.slow
+def test_replay_through_the_stream_tells_what_was_refused_from_what_was_lost(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    events, scores = tmp_path / "events.parquet", tmp_path / "s.parquet"
+    few = pl.read_parquet(files[0]).head(20).with_columns(arrival_time="event_time")
+    too_old = pl.col("event_time") - pl.duration(days=30 * 365)
+    bad = pl.when(pl.int_range(pl.len()) == 7).then(too_old).otherwise("event_time")
+    few.with_columns(event_time=bad).write_parquet(events)
+
+    options = ["--events", events, "--out", scores, "--via", "kinesis", "--json"]
+    code, out, err = run("replay", *options)
+    told = json.loads(out)
+
+    assert code == 0, err
+    assert pl.read_parquet(scores).height == 19
+    assert (told["quarantined absurd_time"], told["quarantined"], told["lost"]) == (1, 1, 0)
+    assert "Refused: event '7': event_time is 199" in err
+
+
 def test_absent_amounts_are_imputed_and_named(files: tuple[Path, Path], tmp_path: Path) -> None:
     scores = tmp_path / "s.parquet"
     run("replay", "--events", files[0], "--labels", files[1], "--out", scores)

@@ -81,6 +81,27 @@ def one(event: Any) -> bool:
     return True
 
 
+def misspells_a_feature(event: Any, features: Any) -> Any:
+    return event.amount / features["card_amount_meen_1d"]
+
+
+def gets_a_feature_of_none(event: Any, features: Any) -> Any:
+    return features.get("nothing_like_it", 0)
+
+
+def misspells_a_field(event: Any, features: Any) -> Any:
+    return event.amuont
+
+
+def is_small(event: Any) -> Any:
+    return event.amonut < 3
+
+
+def takes_another_event(event: Any, features: Any) -> Any:
+    event = event.amount
+    return event.real
+
+
 def two_of_me(event: Any, features: Any) -> int:
     return 1
 
@@ -169,9 +190,25 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
      "one_of is ['a']; expected a tuple of texts"),
     ("nothing-typed", {"imputation": None}, "expected the types that headrace.definition declares"),
     ("no-inputs", {"inputs": []}, "inputs: empty; expected the names of the model's inputs"),
-    ("unknown-input", {"inputs": ["amuont"]}, "inputs: 'amuont' is unknown; expected one of"),
+    ("unknown-input", {"inputs": ["amuont"]}, "'amuont' is unknown; did you mean 'amount'?"),
     ("text-input", {"inputs": ["note"]}, "inputs: 'note' is unknown; expected one of"),
     ("input-twice", {"inputs": ["amount", "amount"]}, "inputs: 'amount' is there 2 times"),
+    ("feature-name", {"request_features": [misspells_a_feature], "inputs": ["amount"]},
+     "features['card_amount_meen_1d'] is unknown; did you mean 'card_amount_mean_1d'?"),
+    ("feature-get", {"request_features": [gets_a_feature_of_none], "inputs": ["amount"]},
+     "features['nothing_like_it'] is unknown; expected one of card_"),
+    ("field-name-used", {"request_features": [misspells_a_field], "inputs": ["amount"]},
+     "event.amuont, but 'payments' has no such field; did you mean 'amount'?"),
+    ("field-name-filter", with_view(where=is_small),
+     "where: event.amonut, but 'payments' has no such field; did you mean 'amount'?"),
+    ("field-name-rule", with_source(rules=[Rule(is_small)]),
+     "rule 'is_small': event.amonut, but 'payments' has no such field"),
+    ("source-kind", {"sources": [payments, disputes, "x"]}, "sources: 'x'; expected Source(...)"),
+    ("view-kind", {"views": [spending, "x"]}, "views: 'x'; expected View(...)"),
+    ("function-kind", {"request_features": ["x"]}, "request_features: 'x'; expected a named"),
+    ("id-kind", with_source(id=3), "source 'payments': id is 3; expected the name of a field"),
+    ("bound-kind", with_source(fields={**payments.fields, "x": Number(at_least="a")}),  # type: ignore[arg-type]
+     "field 'x': bounds a and None; expected finite numbers or None"),
     ("lambda", {"request_features": [lambda event, features: 1]},
      "expected a named function of (event, features)"),
     ("one-parameter", {"request_features": [one]},
@@ -292,14 +329,19 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1\n\nx +\n", "definition.py: line 3: "),
+        ("x = 1\n\nx +\n", "definition.py: line 3: invalid syntax: x +"),
+        ("import sys\nsys.exit(3)\n", "definition.py: line 2: SystemExit: 3"),
+        (
+            "from headrace.definition import window_label\nwindow_label(7)\n",
+            "definition.py: line 2: TypeError: window 7; expected a duration, such as days(7)",
+        ),
         ("x = 1\nimport nonesuch_module\n", "definition.py: line 2: ModuleNotFoundError"),
         ("def f():\n    return 1 / 0\n\nf()\n", "definition.py: line 2: ZeroDivisionError"),
         ("from headrace.definition import Mean\nMean()\n", "definition.py: line 2: TypeError"),
         ("x = 1\n", "variable `definition`: got NoneType; expected `definition = Definition("),
         ("definition = {}\n", "variable `definition`: got dict"),
     ],
-    ids=["syntax", "import", "nested", "argument", "absent", "dict"],
+    ids=["syntax", "exit", "window", "import", "nested", "argument", "absent", "dict"],
 )
 def test_file_that_cannot_be_run_is_told_with_its_line(
     tmp_path: Path, text: str, message: str
@@ -307,6 +349,20 @@ def test_file_that_cannot_be_run_is_told_with_its_line(
     with pytest.raises(DefinitionError) as caught:
         load_definition(write(tmp_path, text))
     assert message in str(caught.value)
+
+
+def test_line_is_told_of_a_file_that_is_named_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "x = 1\ny = 1 / 0\n")
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(DefinitionError) as caught:
+        load_definition(Path(path.name))
+    assert "definition.py: line 2: ZeroDivisionError: division by zero" in str(caught.value)
+
+
+def test_parameter_that_comes_to_stand_for_something_else_is_no_mistake() -> None:
+    make_definition(request_features=[takes_another_event], inputs=["amount"], imputation={})
 
 
 def test_missing_file_is_told_by_name(tmp_path: Path) -> None:

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import typer.main
 
 from headrace.adapters import api
-from headrace.cli import app
+from headrace.cli.app import COMMANDS as LISTED
+from headrace.cli.app import load
 from headrace.definition import Definition, Source, View
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = {name: load(name) for name in LISTED}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,33 @@ def test_every_command_and_option_explains_itself(name: str) -> None:
     for parameter in command.params:
         if parameter.name != "help":
             assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_list_of_commands_says_what_a_command_says_of_itself(name: str) -> None:
+    first, _, _ = COMMANDS[name].help.partition("\n\n")
+
+    assert " ".join(first.split()) == LISTED[name].summary
+
+
+def test_help_waits_for_none_of_what_takes_seconds_to_import() -> None:
+    """Commands import scikit-learn, moto and Polars; the list of commands must not."""
+    listing = "import sys; from headrace.cli import app; app(['--help'], standalone_mode=False)"
+    asked = f"{listing}; print(sorted({{'moto', 'polars', 'sklearn', 'boto3'}} & {{*sys.modules}}))"
+    answer = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+def test_replay_in_memory_loads_neither_moto_nor_scikit_learn() -> None:
+    asked = "import sys, headrace.cli.replay; print(sorted({'moto', 'sklearn'} & {*sys.modules}))"
+    answer = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert answer.stdout.splitlines()[-1] == "[]"
 
 
 def test_every_command_named_in_the_readme_exists(readme: str) -> None:

@@ -179,6 +179,11 @@ class View:
 
     def feature_names(self, aggregate: Aggregate, window: timedelta) -> tuple[str, ...]:
         """``<prefix>_<field>_<aggregate>_<window>``; LastN has one name per rank."""
+        if not isinstance(aggregate, Aggregate):
+            msg = (
+                f"view {self.name!r}: aggregate {aggregate!r}; expected Count(), Mean('field') ..."
+            )
+            raise TypeError(msg)
         parts = [self.prefix or self.name, aggregate.field, aggregate.kind]
         stem = "_".join(part for part in parts if part)
         label = window_label(window)
@@ -199,6 +204,9 @@ def window_label(window: timedelta) -> str:
     >>> window_label(days(7)), window_label(hours(36)), window_label(minutes(1.5))
     ('7d', '36h', '90s')
     """
+    if not isinstance(window, timedelta):
+        msg = f"window {window!r}; expected a duration, such as days(7)"
+        raise TypeError(msg)
     if window == LIFETIME:
         return "lifetime"
     for unit, length in (("d", days(1)), ("h", hours(1)), ("m", minutes(1))):

@@ -14,6 +14,7 @@ import sys
 import textwrap
 import traceback
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +24,6 @@ from headrace.mistakes import mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def load_definition(path: Path) -> Definition:
@@ -42,8 +42,8 @@ def load_definition(path: Path) -> Definition:
     sys.modules[spec.name] = module  # dataclasses and inspect look their module up here
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise DefinitionError([f"{path.name}: {_where(error, path)}{error!r}"]) from error
+    except (Exception, SystemExit) as error:
+        raise DefinitionError([f"{path.name}: {_where(error, path)}{_what(error)}"]) from error
     return checked(getattr(module, "definition", None))
 
 
@@ -84,12 +84,18 @@ def function_digest(function: Callable[..., Any]) -> str:
     ).hexdigest()[:16]
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: "
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return f"line {lines[-1]}: " if lines else ""
+
+
+def _what(error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.text:
+        return f"{error.msg}: {error.text.strip()}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _canonical(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Every mistake that a definition can have, in words that name the place and the mend.
 
-May import source_mistakes, imputation_mistakes, sizes and definition.
+May import source_mistakes, function_mistakes, imputation_mistakes, sizes and definition.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from headrace.definition import (
     View,
     window_label,
 )
+from headrace.function_mistakes import function_mistakes
 from headrace.imputation_mistakes import imputation_mistakes
 from headrace.sizes import MAX_HEAD, MAX_HOP_BYTES, MAX_TILES, hop_bytes_of
-from headrace.source_mistakes import NAME, source_mistakes
+from headrace.source_mistakes import NAME, expected_of, source_mistakes
 from headrace.table_mistakes import table_mistakes, table_shape_mistakes
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ _AGGREGATES = (
     Count, TimeSinceLast, Sum, Mean, Std, Min, Max, First, Last, LastN, DistinctCount,
 )  # fmt: skip
 _LIST = (list, tuple), "a list"
+_TEXT = (str,), "text"
 _DURATION = (timedelta,), "a duration, such as days(7)"
 _IF_NOT_COMPILED = ("refuse", "scikit-learn")
 _DEFINITION_TYPES = {
@@ -65,6 +67,9 @@ _DEFINITION_TYPES = {
     "if_not_compiled": ((str,), "'refuse' or 'scikit-learn'"),
 }
 _SOURCE_TYPES = {
+    "name": _TEXT,
+    "id": ((str,), "the name of a field"),
+    "time": ((str,), "the name of a field"),
     "entities": ((dict,), "a dict of field to Entity"),
     "fields": ((dict,), "a dict of field to its type"),
     "lateness": _DURATION,
@@ -74,6 +79,8 @@ _SOURCE_TYPES = {
     "rules": _LIST,
 }
 _VIEW_TYPES = {
+    "name": _TEXT,
+    "prefix": _TEXT,
     "entity": ((Entity,), "an Entity"),
     "source": ((Source,), "a Source"),
     "aggregates": _LIST,
@@ -93,12 +100,14 @@ def mistakes(definition: Definition) -> Iterator[str]:
 def _shape_mistakes(definition: Definition) -> Iterator[str]:
     """What is not of its type at all: the other checks could not even read it."""
     found = list(_wrong_types("definition", definition, _DEFINITION_TYPES))
+    found = found or list(_part_mistakes(definition))
     if found:
         yield from found
         return
     for source in definition.sources:
-        yield from _wrong_types(f"source {source.name!r}", source, _SOURCE_TYPES)
-        for name, each in source.entities.items():
+        wrong = list(_wrong_types(f"source {source.name!r}", source, _SOURCE_TYPES))
+        yield from wrong
+        for name, each in () if wrong else source.entities.items():
             if not isinstance(each, Entity):
                 place = f"source {source.name!r}: entities[{name!r}]"
                 yield f"{place} is {each!r}; expected Entity('lower_case_name')"
@@ -106,6 +115,24 @@ def _shape_mistakes(definition: Definition) -> Iterator[str]:
     for view in definition.views:
         wrong = list(_wrong_types(f"view {view.name!r}", view, _VIEW_TYPES))
         yield from wrong or _view_shape_mistakes(view)
+
+
+def _part_mistakes(definition: Definition) -> Iterator[str]:
+    """What stands among sources, views or request features and is none."""
+    parts = (
+        ("sources", definition.sources, Source, "Source(...)"),
+        ("views", definition.views, View, "View(...)"),
+        (
+            "request_features",
+            definition.request_features,
+            FunctionType,
+            "a named function of (event, features)",
+        ),
+    )
+    for name, among, kind, expected in parts:
+        for each in among:
+            if not isinstance(each, kind):
+                yield f"{name}: {each!r}; expected {expected}"
 
 
 def _view_shape_mistakes(view: View) -> Iterator[str]:
@@ -146,6 +173,7 @@ def _meaning_mistakes(definition: Definition) -> Iterator[str]:
     yield from _size_mistakes(definition)
     yield from table_mistakes(definition)
     yield from _input_mistakes(definition)
+    yield from function_mistakes(definition)
     yield from imputation_mistakes(definition)
     yield from _scoring_mistakes(definition)
 
@@ -234,7 +262,7 @@ def _input_mistakes(definition: Definition) -> Iterator[str]:
         yield "inputs: empty; expected the names of the model's inputs, in order"
     for name, times in Counter(definition.inputs).items():
         if name.removesuffix(INDICATOR) not in known:
-            yield f"inputs: {name!r} is unknown; expected one of {', '.join(known)}"
+            yield f"inputs: {name!r} is unknown; {expected_of(name, known)}"
         if times > 1:
             yield f"inputs: {name!r} is there {times} times; name each input once"
     yield from _request_feature_mistakes(definition)
@@ -242,7 +270,7 @@ def _input_mistakes(definition: Definition) -> Iterator[str]:
 
 def _request_feature_mistakes(definition: Definition) -> Iterator[str]:
     for function in definition.request_features:
-        if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
+        if function.__name__ == "<lambda>":
             yield f"request_features: {function!r}; expected a named function of (event, features)"
         elif len(inspect.signature(function).parameters) != 2:
             yield f"request feature {function.__name__!r}: expected two parameters, event, features"

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections import Counter
 from datetime import timedelta
+from difflib import get_close_matches
 from math import isfinite
 from types import FunctionType
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from headrace.definition import Flag, Invalid, Number, Rule, Source, Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _OUTCOMES = ", ".join(Invalid)
@@ -77,8 +78,14 @@ def _field_mistakes(place: str, kind: object) -> Iterator[str]:
         yield f"{place}: max_length is {kind.max_length}; expected 1 or more"
 
 
-def _bound(value: float | None) -> bool:
-    return value is None or isfinite(value)
+def _bound(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and isfinite(value))
+
+
+def expected_of(name: str, known: Sequence[str]) -> str:
+    """What a misspelt name should be: the one that it resembles, or any that there is."""
+    alike = get_close_matches(name, known, 1, 0.75)
+    return f"did you mean {alike[0]!r}?" if alike else f"expected one of {', '.join(known)}"
 
 
 def _rule_mistakes(place: str, source: Source, rule: object) -> Iterator[str]:

@@ -26,6 +26,7 @@ app = typer.Typer(
     help="The batch run, which scores everyone whose real-time score will not last.\n\n"
     "`report` tells of the last one, `run` does one now.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="markdown",
 )
 

@@ -7,17 +7,28 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
-import typer
 from rich.table import Table
 
-from headrace.cli.terminal import AsJson, Endpoint, err, errors_told, find_project, out, print_json
+from headrace.cli.terminal import (
+    AsJson,
+    Endpoint,
+    err,
+    errors_told,
+    fail,
+    find_project,
+    out,
+    print_json,
+)
 from headrace.cli.terminal import progress as progress_bar
 from headrace.local.stack import LocalAws
-from headrace.local.story import BACKLOG, LIVE, Story, Storyteller, live_median
+from headrace.local.story import Story, Storyteller, live_median
 from headrace.local.stream_replay import Arrivals
 from headrace.model import load_bundle
 from headrace.scoring import Scorer
+
+_RANKS_SHOWN = 12
 
 
 def demo(endpoint: Endpoint = None, json: AsJson = False) -> None:
@@ -44,8 +55,9 @@ def demo(endpoint: Endpoint = None, json: AsJson = False) -> None:
         print_json({**asdict(teller.story), "seconds": seconds})
     else:
         _show(teller.story, seconds, logs_path)
-    if not _is_whole(teller.story):
-        raise typer.Exit(1)
+    lacking = teller.story.lacks(teller.scale)
+    if lacking:
+        fail(f"not everything came out: {'; '.join(lacking)}. See {logs_path}")
 
 
 def _tell(teller: Storyteller, aws: LocalAws) -> None:
@@ -55,10 +67,10 @@ def _tell(teller: Storyteller, aws: LocalAws) -> None:
     err.print(
         "[bold]3[/] Backlog: Kinesis -> score_stream -> DynamoDB, bad and repeated records too"
     )
-    with progress_bar("records through Kinesis", BACKLOG) as advance:
+    with progress_bar("records through Kinesis", teller.scale.backlog) as advance:
         teller.drain_backlog(aws, advance)
     err.print("[bold]4[/] Live: the trigger polls, events come one by one")
-    with progress_bar("events scored", LIVE) as advance:
+    with progress_bar("events scored", teller.scale.live) as advance:
         teller.go_live(aws, advance)
     err.print("[bold]5[/] Endpoint: score_request behind the REST API, signed requests")
     teller.ask_endpoint(aws)
@@ -66,10 +78,6 @@ def _tell(teller: Storyteller, aws: LocalAws) -> None:
         "[bold]6[/] Schedule: score_batch for everyone who would go stale before the next run"
     )
     teller.run_batch(aws)
-
-
-def _is_whole(story: Story) -> bool:
-    return story.scored > 0 and len(story.live_seconds) == LIVE and bool(story.batch)
 
 
 def _show(story: Story, seconds: float, logs: Path) -> None:
@@ -98,14 +106,13 @@ def _lines(story: Story) -> list[tuple[str, str]]:
             f"{story.sent:,} transactions and labels, of them {story.repeats} repeated, "
             f"{story.bad} bad",
         ),
-        ("transactions scored", f"{story.scored:,}, each once"),
+        (
+            "transactions scored",
+            f"{story.scored:,} of {story.expected:,}; what came twice was counted once",
+        ),
         ("quarantined", f"{sum(story.quarantined.values())}: {_counts(story.quarantined)}"),
         ("values imputed", _counts(story.imputed)),
-        (
-            "ranks against labels",
-            f"{story.frauds} frauds; {story.frauds_on_top} of them among the {story.frauds} "
-            f"highest scores; mean rank {story.mean_rank:.0f}% from the top (chance: 50%)",
-        ),
+        ("ranks against labels", _ranks(story)),
         (
             "put to score, live",
             f"median {live:.2f} s, slowest {slowest:.2f} s (batching window 1 s, moto)"
@@ -121,6 +128,18 @@ def _lines(story: Story) -> list[tuple[str, str]]:
         ),
         ("look-ups by rung", _counts(story.rungs)),
     ]
+
+
+def _ranks(story: Story) -> str:
+    """Where the frauds are among the scores, the highest first."""
+    if not story.ranks:
+        return "no frauds among them"
+    shown = ", ".join(f"{rank:,}" for rank in story.ranks[:_RANKS_SHOWN])
+    more = ", ..." if len(story.ranks) > _RANKS_SHOWN else ""
+    return (
+        f"{len(story.ranks)} frauds, at ranks {shown}{more} of {story.scored:,} from the highest "
+        f"score; their median is {median(story.ranks):,.0f}, by chance {story.scored / 2:,.0f}"
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -10,11 +10,9 @@ import typer
 from headrace.adapters import aws
 from headrace.adapters.cloudformation import stack_environment
 from headrace.cli.terminal import find_project
-from headrace.local.deploy import local_client
+from headrace.local.deploy import endpoint_url, local_client
 from headrace.local.runtime import function_environment
 from headrace.local.session import read_session
-from headrace.local.stack import endpoint_url
-from headrace.local.template import read_stack
 from headrace.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -44,5 +42,7 @@ def place_of(stack: str | None, endpoint: str | None) -> tuple[Settings, Callabl
 
 
 def _template_settings(project: Path) -> Settings:
+    from headrace.local.template import read_stack  # a second, and a stack on AWS needs none of it
+
     functions = read_stack(project / "template.yaml").functions
     return read_settings(function_environment(functions))

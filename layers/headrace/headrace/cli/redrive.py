@@ -120,8 +120,8 @@ def _summary(found: Redriven, *, dry_run: bool) -> dict[str, object]:
 
 def _show(found: Redriven, *, dry_run: bool) -> None:
     table = Table(title="What would be redriven" if dry_run else "What was redriven")
-    table.add_column("kept for")
-    table.add_column("arrived on")
+    table.add_column("kept for", no_wrap=True)  # whole, to be given to --reason
+    table.add_column("arrived on", no_wrap=True)
     accepted = "would be accepted" if dry_run else "accepted"
     for name in ("records", accepted, "scored before", "still refused"):
         table.add_column(name, justify="right")

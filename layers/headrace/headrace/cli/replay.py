@@ -29,15 +29,13 @@ from headrace.cli.terminal import (
 from headrace.cli.terminal import progress as progress_bar
 from headrace.loading import load_definition
 from headrace.local.faults import Faults
-from headrace.local.stream_replay import Trial, replay_through_stream
+from headrace.local.trial import Trial
 from headrace.model import MANIFEST, load_bundle
-from headrace.offline.comparison import compared
 from headrace.offline.disorder import Disorder
 from headrace.offline.feed import read_feed
 from headrace.offline.holes import Holes
 from headrace.offline.replay import CHUNK, Conditions, Replay, Window, state_rows
 from headrace.offline.replay import replay as replay_in_memory
-from headrace.offline.train import feature_scorer
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -144,14 +142,18 @@ def replay(
                 found = replay_in_memory(scorer, feeds, window, advance, how)
             else:
                 found = _through_stream(path.parent, feeds, window, endpoint, advance, trial)
-        qualities = compared(scorer, feeds, window, how, found.scores) if compare else {}
+        qualities = {}
+        if compare:
+            from headrace.offline.comparison import compared  # with it comes scikit-learn
+
+            qualities = compared(scorer, feeds, window, how, found.scores)
         found.scores.write_parquet(out_file)
         if state_out is not None:
             state_rows(scorer, found.states, found.newest).write_parquet(state_out)
     _tell_refused(found)
     used = how.capacity.per_event(len(found.scores)) if capacity else {}
     sizes = state_sizes(found.states.items) if capacity else {}
-    lost = lost_events(found, feeds[0], window) if via is Via.MEMORY else 0
+    lost = lost_events(found, feeds[0], window)
     report = Report(found, out_file, used, lost, qualities, sizes)
     if json:
         print_json(report.as_json())
@@ -165,7 +167,8 @@ def replay(
 
 def _tell_refused(found: Replay) -> None:
     for refused in {each.faults[0].reason: each for each in found.quarantined}.values():
-        err.print(f"Refused: {refused.faults[0].message}", markup=False, highlight=False)
+        told = f"Refused: {refused.faults[0].message}"
+        err.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _through_stream(
@@ -176,6 +179,8 @@ def _through_stream(
     advance: Callable[[int], None],
     trial: Trial,
 ) -> Replay:
+    from headrace.local.stream_replay import replay_through_stream  # with it come moto and SAM
+
     template = find_project() / "template.yaml"
     path = Path(tempfile.gettempdir()) / "headrace-replay.log"
     with path.open("w", encoding="utf-8") as logs:
@@ -215,6 +220,8 @@ def _has_bundle(path: Path) -> bool:
 def _scorer(path: Path) -> Scorer:
     if _has_bundle(path) and path.name == "definition.py":
         return Scorer(load_bundle(path.parent))
+    from headrace.offline.train import feature_scorer  # with it comes scikit-learn
+
     err.print(f"No bundle beside {path.name}: features only, scores stay empty.")
     return feature_scorer(load_definition(path))
 

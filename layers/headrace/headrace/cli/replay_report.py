@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import polars as pl
 from rich.table import Table
 
@@ -79,10 +80,17 @@ class Report:
 
 def lost_events(found: Replay, feed: Feed, window: Window) -> int:
     """How many events of the scored source were neither scored nor quarantined."""
-    arrival = pl.col(feed.arrival).dt.epoch("us")
+    arrival, name = pl.col(feed.arrival).dt.epoch("us"), feed.source.id
     inside = feed.frame.filter((arrival >= window.start) & (arrival < window.end))
-    events = inside.get_column(feed.source.id).n_unique()
-    return max(0, events - len(found.scores) - len(found.quarantined))
+    events = inside.select(pl.col(name).cast(pl.String)).drop_nulls().unique()
+    scored = found.scores.select(pl.col(name).cast(pl.String))
+    refused = [_id_of(each.record.data, name) for each in found.quarantined]
+    unscored = events.join(scored, on=name, how="anti").get_column(name)
+    return len({*unscored} - {*refused})
+
+
+def _id_of(data: bytes, name: str) -> str:
+    return str(msgspec.json.decode(data).get(name))  # of a replay's own record: a JSON object
 
 
 def _told(finding: Finding) -> dict[str, Any]:

@@ -22,6 +22,8 @@ def scores(
 
     An entity's answer names its rung: the last real-time score, the batch score, or the prior.
     """
+    if not entity or not entity_id:
+        fail("ENTITY and ID: got an empty one; expected such as `customer 42` or `event e-17`")
     name = quote(entity_id, safe="")
     path = f"/scores/{name}" if entity == "event" else f"/entities/{quote(entity)}/{name}/score"
     with errors_told():
@@ -36,10 +38,16 @@ def scores(
     table = Table(title=f"{entity} {entity_id}", show_header=False)
     for field in ("score", "rung", "age", "event_time", "as_of", "model_version", "late"):
         if field in body or field in record:
-            table.add_row(field, str(body.get(field, record.get(field))))
+            table.add_row(field, _shown(field, body.get(field, record.get(field))))
     for column, value in record.get("features", {}).items():
         imputed = record["imputed"].get(column)
         table.add_row(
             column, f"{value:g}" + (f"  (imputed: {imputed['cause']})" if imputed else "")
         )
     out.print(table)
+
+
+def _shown(field: str, value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f} s" if field == "age" else str(value)

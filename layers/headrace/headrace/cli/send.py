@@ -9,7 +9,15 @@ import msgspec
 import typer
 
 from headrace.adapters.clock import SystemClock
-from headrace.cli.terminal import AsJson, errors_told, find_project, out, print_json
+from headrace.cli.terminal import (
+    AsJson,
+    ModelDir,
+    errors_told,
+    find_project,
+    model_dir_of,
+    out,
+    print_json,
+)
 from headrace.cli.terminal import progress as progress_bar
 from headrace.errors import Misconfigured
 from headrace.loading import load_definition
@@ -33,6 +41,7 @@ def send(
     source: Annotated[
         str | None, typer.Option(help="Source of a Parquet file's rows; default: the scored one.")
     ] = None,
+    model_dir: ModelDir = None,
     json: AsJson = False,
 ) -> None:
     """Put a file's events on the stream of the running `headrace up`.
@@ -40,9 +49,8 @@ def send(
     JSON lines go as they are, faults included; rows of a Parquet file in order of arrival.
     """
     with errors_told():
-        project = find_project()
-        session = read_session(project)
-        definition = load_definition(project / "layers" / "model" / "definition.py")
+        session = read_session(find_project())
+        definition = load_definition(model_dir_of(model_dir) / "definition.py")
         kinesis = local_client("kinesis", session.endpoint_url)
         sent = 0
         with progress_bar("Sending", None) as advance:

@@ -36,7 +36,7 @@ Endpoint = Annotated[
 
 def fail(message: str) -> NoReturn:
     """Say what went wrong and leave with exit code 1."""
-    err.print("[bold red]Error:[/]", escape(message), highlight=False)
+    err.print("[bold red]Error:[/]", escape(message), highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from headrace.cli.terminal import Endpoint, ModelDir, errors_told, find_project, out
-from headrace.local.session import Session, remove_session, write_session
+from headrace.cli.terminal import Endpoint, ModelDir, errors_told, fail, find_project, out
+from headrace.errors import Unavailable
+from headrace.local.session import Session, read_session, remove_session, write_session
 from headrace.local.stack import LOCAL_PARAMETERS, LocalAws
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headrace.local.triggers import Delivery
 
 _SIGNAL_SECONDS = 0.5
@@ -23,6 +27,7 @@ def up(endpoint: Endpoint = None, model_dir: ModelDir = None) -> None:
     with `headrace scores`, or call the endpoint as printed.
     """
     project = find_project()
+    _refuse_a_second(project)
     template = project / "template.yaml"
     with errors_told(), LocalAws.start(template, endpoint=endpoint, model_dir=model_dir) as aws:
         aws.serve()
@@ -34,6 +39,13 @@ def up(endpoint: Endpoint = None, model_dir: ModelDir = None) -> None:
             out.print(f"\n{_delivered(aws.delivered)}")
         finally:
             remove_session(project)
+
+
+def _refuse_a_second(project: Path) -> None:
+    """One at a time in a project: the other commands would find the last one only."""
+    with suppress(Unavailable):
+        running = read_session(project)
+        fail(f"local AWS runs already at {running.api_url}: use it, or stop it first")
 
 
 def _wait_for_a_signal() -> None:

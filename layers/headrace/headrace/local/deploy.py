@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from localstack_client.config import get_service_endpoint
 
+from headrace.errors import Unavailable
 from headrace.local import NotEmulated
 from headrace.local.intrinsics import REGION
 
@@ -116,3 +118,18 @@ def _create_table(dynamodb: Any, table: Table) -> None:
 def _create_bucket(s3: Any, bucket: str) -> None:
     # In us-east-1 creating a bucket that one owns already succeeds, so there is nothing to catch.
     s3.create_bucket(Bucket=bucket)
+
+
+def endpoint_url(endpoint: str) -> str:
+    """URL of an endpoint that may be called ``localstack``.
+
+    Raises:
+        Unavailable: Nothing says where localstack is.
+    """
+    if endpoint != "localstack":
+        return endpoint
+    url = get_service_endpoint("kinesis")
+    if not url:
+        msg = "localstack-client knows no endpoint for kinesis; give --endpoint a URL"
+        raise Unavailable(msg)
+    return str(url)

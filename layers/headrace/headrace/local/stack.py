@@ -17,12 +17,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from localstack_client.config import get_service_endpoint
-
 from headrace.adapters.clock import SystemClock
-from headrace.errors import Unavailable
 from headrace.local import NotEmulated
-from headrace.local.deploy import deploy, local_client
+from headrace.local.deploy import deploy, endpoint_url, local_client
 from headrace.local.http import Endpoint
 from headrace.local.moto_server import serve_moto
 from headrace.local.producer import put_records
@@ -229,18 +226,3 @@ class LocalAws:
 def _local_parameters(template: Path) -> dict[str, str]:
     declared = declared_parameters(template)
     return {name: value for name, value in LOCAL_PARAMETERS.items() if name in declared}
-
-
-def endpoint_url(endpoint: str) -> str:
-    """URL of an endpoint that may be called ``localstack``.
-
-    Raises:
-        Unavailable: Nothing says where localstack is.
-    """
-    if endpoint != "localstack":
-        return endpoint
-    url = get_service_endpoint("kinesis")
-    if not url:
-        msg = "localstack-client knows no endpoint for kinesis; give --endpoint a URL"
-        raise Unavailable(msg)
-    return str(url)

@@ -31,13 +31,29 @@ if TYPE_CHECKING:
     from headrace.scores import ScoreRecord
     from headrace.scoring import Scorer
 
-PLAN = {"customers": 1_000, "terminals": 2_000, "days": 45}
-BACKLOG = 2_500
-LIVE = 40
-_REPEATS = 25
+_REPEATS_OF_A_CHUNK = 5
 _LIVE_PAUSE_SECONDS = 0.1
 _LIVE_LIMIT_SECONDS = 30.0
 _LIVE_ID = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much there is of everything.
+
+    Attributes:
+        customers: How many are simulated.
+        terminals: How many they pay at.
+        days: Length of their history.
+        backlog: Last records of it, which go through the stream.
+        live: Events that are sent one by one.
+    """
+
+    customers: int = 1_000
+    terminals: int = 2_000
+    days: int = 45
+    backlog: int = 2_500
+    live: int = 40
 
 
 @dataclass(slots=True)
@@ -50,13 +66,13 @@ class Story:
         sent: Records put on the stream, bad and repeated ones included.
         repeats: Of those, repeated ones.
         bad: Of those, bad ones.
+        expected: Good events among what was sent, each counted once.
         scored: Events with a stored score.
         imputed: Cause -> values imputed in their scores.
         quarantined: Reason -> records in quarantine.
         backlog_seconds: From the first put to the last score.
-        frauds: Frauds among the scored events, by what the simulator knows.
-        frauds_on_top: Of those, how many are among as many highest scores.
-        mean_rank: Mean rank of the frauds in percent; 0 is the highest score, 50 is chance.
+        ranks: Of the frauds among the scored events, by what the simulator knows; 1 is the
+            highest score.
         live_seconds: Put to score of each live event.
         answers: What the endpoint said: request -> short answer.
         batch: The scheduled run's report.
@@ -68,33 +84,51 @@ class Story:
     sent: int = 0
     repeats: int = 0
     bad: int = 0
+    expected: int = 0
     scored: int = 0
     imputed: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
     backlog_seconds: float = 0.0
-    frauds: int = 0
-    frauds_on_top: int = 0
-    mean_rank: float = 0.0
+    ranks: list[int] = field(default_factory=list)
     live_seconds: list[float] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     batch: dict[str, Any] = field(default_factory=dict)
     rungs: dict[str, int] = field(default_factory=dict)
 
+    def lacks(self, scale: Scale) -> list[str]:
+        """What should have come out and did not; nothing where all went well."""
+        kept, live = sum(self.quarantined.values()), len(self.live_seconds)
+        found = (
+            ("scores of the backlog", self.scored, self.expected),
+            ("bad records in quarantine", kept, self.bad),
+            ("scores of live events", live, scale.live),
+            ("customers in the scheduled run", self.batch.get("entities", 0), 1),
+        )
+        return [f"{name}: got {n:,}; expected {due:,}" for name, n, due in found if n < due]
+
+
+_USUAL = Scale()
+
 
 class Storyteller:
     """Tells the story on one local AWS."""
 
-    def __init__(self, scorer: Scorer, known: Arrivals, now: datetime) -> None:
-        self._scorer, self._known = scorer, known
+    def __init__(
+        self, scorer: Scorer, known: Arrivals, now: datetime, scale: Scale = _USUAL
+    ) -> None:
+        self._scorer, self._known, self.scale = scorer, known, scale
         definition = scorer.definition
-        start = (now - timedelta(days=PLAN["days"])).replace(microsecond=0)
-        self._traffic: Traffic = simulate(Plan(**PLAN, start=start))
+        start = (now - timedelta(days=scale.days)).replace(microsecond=0)
+        plan = Plan(
+            customers=scale.customers, terminals=scale.terminals, days=scale.days, start=start
+        )
+        self._traffic: Traffic = simulate(plan)
         self._feeds = [
             feed_of(self._traffic.events, definition.scored),
             feed_of(self._traffic.labels, definition.label.source),
         ]
         self._order = arrivals(self._feeds).filter(pl.col("arrival") < time_to_us(now))
-        self._cut = int(self._order["arrival"][-BACKLOG])
+        self._cut = int(self._order["arrival"][-scale.backlog])
         self.story = Story()
 
     def seed_history(self, progress: Callable[[int], None]) -> None:
@@ -121,12 +155,12 @@ class Storyteller:
         sent: list[tuple[bytes, str]] = []
         for chunk in records(self._feeds, order, 500):
             batch = [(record.data, next(keys)) for record in chunk]
-            extra = batch[: _REPEATS // 5] + (_bad_records() if not sent else [])
+            extra = batch[:_REPEATS_OF_A_CHUNK] + (_bad_records() if not sent else [])
             self._known.note(chunk)
             aws.put(batch + extra)
             aws.drain()
             sent += batch + extra
-            story.repeats += len(batch[: _REPEATS // 5])
+            story.repeats += len(batch[:_REPEATS_OF_A_CHUNK])
             progress(len(chunk))
         story.sent, story.bad = len(sent), len(_bad_records())
         story.backlog_seconds = time.perf_counter() - started
@@ -135,6 +169,7 @@ class Storyteller:
     def _look_at_scores(self, aws: LocalAws) -> None:
         story, feed = self.story, self._feeds[0]
         ids = _ids(feed, self._backlog)
+        story.expected = len(set(ids))
         found = [r for r in in_parallel(bootstrap.score_store().get, ids) if r is not None]
         story.scored = len(found)
         for record in found:
@@ -147,17 +182,13 @@ class Storyteller:
         labels = self._traffic.labels
         frauds = set(labels.filter(pl.col("is_fraud") == 1)["transaction_id"].cast(pl.String))
         ranked = sorted(found, key=lambda record: -record.score)
-        places = [place for place, record in enumerate(ranked) if record.id in frauds]
-        self.story.frauds = len(places)
-        self.story.frauds_on_top = sum(place < len(places) for place in places)
-        if places:
-            self.story.mean_rank = 100 * sum(places) / len(places) / len(ranked)
+        self.story.ranks = [rank for rank, record in enumerate(ranked, 1) if record.id in frauds]
 
     def go_live(self, aws: LocalAws, progress: Callable[[int], None]) -> None:
         """Run the triggers in the background and put events one by one, as of now."""
         aws.serve()
         put_at: dict[str, float] = {}
-        for number, event in enumerate(islice(self._live_events(), LIVE)):
+        for number, event in enumerate(islice(self._live_events(), self.scale.live)):
             aws.put([(msgspec.json.encode(event), str(event["customer_id"]))])
             put_at[str(_LIVE_ID + number)] = time.time()
             time.sleep(_LIVE_PAUSE_SECONDS)
@@ -173,7 +204,7 @@ class Storyteller:
 
     def _live_events(self) -> Any:
         """The newest simulated transactions once more, with new ids, as of now."""
-        rows = self._feeds[0].frame.tail(LIVE).iter_rows(named=True)
+        rows = self._feeds[0].frame.tail(self.scale.live).iter_rows(named=True)
         for number, row in enumerate(rows):
             yield row | {
                 "source": "transactions",
@@ -206,7 +237,7 @@ class Storyteller:
     def run_batch(self, aws: LocalAws) -> None:
         """Fire the schedule, then look up entities on every rung of the ladder."""
         self.story.batch = aws.run_schedule(datetime.now(UTC))
-        customers = [*range(PLAN["customers"]), "never-seen"]
+        customers = [*range(self.scale.customers), "never-seen"]
         for customer in customers[::-1][:100]:
             reply = aws.api.request("GET", f"/entities/customer/{customer}/score")
             rung = reply.json()["rung"]

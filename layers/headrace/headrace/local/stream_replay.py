@@ -6,37 +6,40 @@ May import everything but the command line.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from headrace import bootstrap
 from headrace.adapters.aws import in_parallel
 from headrace.adapters.memory import MemoryStates
+from headrace.adapters.s3 import S3KeptRecords
 from headrace.errors import Unavailable
-from headrace.local.faults import Faults, inject
+from headrace.local.faults import inject
 from headrace.local.stack import LocalAws
+from headrace.local.trial import Trial as Trial  # those who replay find it here
 from headrace.model import load_bundle
-from headrace.offline.disorder import Disorder, disordered
+from headrace.offline.disorder import disordered
 from headrace.offline.feed import arrivals, partition_keys, records
 from headrace.offline.replay import Replay, ScoreColumns, Window, replay
-from headrace.ports import Segment, StateWrite, StoredState
+from headrace.ports import Kept, Quarantined, Segment, Selection, StateWrite, StoredState
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from headrace.events import Record
     from headrace.local.records import StreamRecord
     from headrace.offline.feed import Feed
+    from headrace.ports import StateStore
 
 CHUNK = 1_000
 """Records put before the stream is drained again."""
 
 _US_PER_SECOND = 1_000_000
+_TIDY = Trial()
 
 
 class Arrivals:
@@ -60,27 +63,6 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=8).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """How a replay through the stream is run, and what it is put through.
-
-    Attributes:
-        disorder: How untidy the stream is.
-        faults: How often what of AWS goes wrong, for functions and producer.
-        seed: Of the faults.
-        resume: Whether an earlier replay of the same file may have got part of the way.
-        batch_size: Most records in an invocation; the template's own where None.
-        logs: Where the functions write; standard error where None.
-    """
-
-    disorder: Disorder = field(default_factory=Disorder)
-    faults: Faults = field(default_factory=Faults)
-    seed: int = 0
-    resume: bool = False
-    batch_size: int | None = None
-    logs: TextIO | None = None
-
-
 def replay_through_stream(
     template: Path,
     model_dir: Path,
@@ -88,7 +70,7 @@ def replay_through_stream(
     window: Window,
     endpoint: str | None,
     progress: Callable[[int], None],
-    trial: Trial = Trial(),
+    trial: Trial = _TIDY,
 ) -> Replay:
     """Replay feeds in order of arrival through Kinesis, Lambda handlers and DynamoDB.
 
@@ -127,32 +109,45 @@ def replay_through_stream(
         with injected.paused():
             scores = _scores(scorer, feeds[0], tidy)
             states = _states(scorer)
+            refused = _refused(S3KeptRecords(aws.client("s3"), aws.stack.buckets[0]))
     counts = Counter(records=delivered.records, retries=delivered.retries, failed=delivered.failed)
+    counts.update(["quarantined"] * len(refused))
+    counts.update(f"quarantined {each.faults[0].reason}" for each in refused)
     counts.update({f"fault {name}": n for name, n in injected.counts.items() if n})
-    return Replay(scores, states, [], max(history.newest, _newest(feeds, order)), counts)
+    return Replay(scores, states, refused, max(history.newest, _newest(feeds, order)), counts)
 
 
-def seed(scorer: Scorer, states: MemoryStates, *, resume: bool = False) -> None:
-    """Write states to a table that has none of them.
+def seed(
+    scorer: Scorer, states: MemoryStates, store: StateStore | None = None, *, resume: bool = False
+) -> None:
+    """Write states to a table that has none of them; the functions' own where none is given.
 
     Raises:
-        Unavailable: A state could not be written, or is there already and not for resuming.
+        Unavailable: A state could not be written, or another one is there and not for resuming.
     """
-    codec = scorer.codec
+    codec, store = scorer.codec, store or bootstrap.state_store()
     writes = [
         StateWrite(key, 0, stored.data, codec.expires(codec.decode(key, *stored)))
         for key, stored in states.items.items()
     ]
-    outcome = bootstrap.state_store().write(writes)
+    outcome = store.write(writes)
     if outcome.failed:
         msg = f"{len(outcome.failed)} of {len(writes)} states could not be seeded"
         raise Unavailable(msg)
-    if outcome.lost and not resume:
+    others = set() if resume else _others(store, writes, outcome.lost)
+    if others:
         msg = (
-            f"{len(outcome.lost)} of {len(writes)} states are in the table already; expected an "
+            f"{len(others)} of {len(writes)} states are in the table already; expected an "
             "empty one (or --resume, after an interrupted replay of the same file)"
         )
         raise Unavailable(msg)
+
+
+def _others(store: StateStore, writes: list[StateWrite], lost: Collection[str]) -> set[str]:
+    """Of lost writes, those whose item is another: a repeated request loses against itself."""
+    found = store.read(sorted(lost)) if lost else {}
+    wanted = {each.key: each.data for each in writes}
+    return {key for key in lost if key not in found or found[key].data != wanted[key]}
 
 
 def _scores(scorer: Scorer, feed: Feed, order: pl.DataFrame) -> pl.DataFrame:
@@ -187,3 +182,10 @@ def _newest(feeds: list[Feed], order: pl.DataFrame) -> int:
         for number, feed in enumerate(feeds)
     ]
     return max((time for time in times if isinstance(time, int)), default=0)
+
+
+def _refused(kept: S3KeptRecords) -> list[Quarantined]:
+    """The records that the functions put into quarantine; batches that were given up are none."""
+    found = kept.select(Selection())
+    refused = [each for each in found if isinstance(each, Kept) and each.faults]
+    return [Quarantined(each.records[0], each.faults) for each in refused]
