@@ -208,7 +208,7 @@ class RequestScorer:
         fallen = self._fold(works, look)
         scored = [work for work in works if work not in fallen]
         self._scorer.score_works(scored)
-        fallen.update(dict.fromkeys((w for w in scored if w.lacking), Reason.INPUT_ABSENT))
+        fallen.update({work: work.unscorable for work in scored if work.unscorable})
         given = self._choose(fallen, look)
         stamp = us_to_text(self._clock.now())
         return [

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     STATE_UNREADABLE = "state_unreadable"  # the entity's state is not what this definition reads
     MODEL_NOT_LOADABLE = "model_not_loadable"  # the bundle's model failed its checks
     INPUT_ABSENT = "input_absent"  # an input is absent that the definition does not impute
+    ROW_REFUSED = "row_refused"  # the model does not take an input: NaN, or an unknown category
 
 
 class Passed(StrEnum):

@@ -72,6 +72,7 @@ def note_outcome(outcome: Outcome) -> None:
     _count_by("Invalid", "field", outcome.invalid)
     _count_by("Accepted", "field", outcome.accepted)
     _count_by("Stale", "entity", outcome.stale)
+    _count_by("Fallbacks", "reason", outcome.reasons)
     for finding in outcome.findings:
         _note_finding(finding)
     level = logger.error if counts["FailedBatches"] else logger.info
