@@ -290,6 +290,9 @@ def test_events_sent_to_a_running_stack_are_scored_and_looked_up(
         code, out, _ = run("scores", "event", "from-a-file", "--json")
     record = json.loads(out)
     latest = json.loads(run("scores", "customer", "7", "--json")[1])
+    code, out, err = run("scores", "event", "from-a-file", "--verify")
+    assert (code, "never_seen, constant" in out) == (0, True), err
+    assert "the same to the last bit" in err
 
     assert record["features"]["customer_count_1d"] == 1.0
     assert record["rung"] == "real_time"
