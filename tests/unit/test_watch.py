@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace.events import Event
 from headrace.reference import LEVELS, FieldReference, fit_reference
-from headrace.watch import Finding, Kind, Watch, upper_tail
+from headrace.watch import PORTION, PORTION_US, Finding, Kind, SparseWatch, Watch, upper_tail
 from tests.fakes import HOUR, MINUTE, NOON, SECOND, Lab, make_definition, payment, payments, record
 
 if TYPE_CHECKING:
@@ -81,6 +81,23 @@ def test_change_of_unit_is_found_within_the_hour_with_its_factor(
     finding = found(events)["amount", Kind.UNIT_CHANGE]
     assert NOON + HOUR < finding.since <= NOON + 2 * HOUR
     assert finding.factor == pytest.approx(factor)
+
+
+def test_events_that_come_one_by_one_are_looked_at_together() -> None:
+    events = changed(usual(800), 0.1, lambda value: value * 100)
+    watch, sparse = Watch(REFERENCE), SparseWatch(REFERENCE)
+    (begun,) = [each for e in events for each in sparse.note([e])]
+    (sooner,) = [each for e in events for each in watch.note([e])]
+    assert (begun.kind, begun.factor) == (Kind.UNIT_CHANGE, 100.0)
+    assert 0 <= begun.since - sooner.since <= 2 * PORTION_US
+    assert sparse.note([]) == []
+
+
+def test_many_events_within_seconds_are_looked_at_by_their_number() -> None:
+    sparse = SparseWatch(REFERENCE)
+    crowd = [event(NOON + n, 20.0) for n in range(PORTION)]
+    assert sparse.note(crowd[:-1]) == []
+    assert [each.kind for each in sparse.note(crowd[-1:])] == [Kind.CONSTANT]
 
 
 def test_sensor_that_stays_at_one_value_is_found() -> None:
