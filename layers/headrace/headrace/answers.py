@@ -47,6 +47,7 @@ def record_of(work: Work, manifest: Manifest, scored_at: str) -> ScoreRecord:
         if row
         else dict.fromkeys(event.keys),
         scored_at=scored_at,
+        table_ages={t: age for part in parts.values() for t, age in part.looked_up.ages.items()},
         degraded=[view for part in parts.values() for view in part.degraded],
     )
 

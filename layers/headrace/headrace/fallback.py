@@ -79,7 +79,7 @@ class Fallback:
         if period is not None and state.last_id and lasts >= as_of + period:
             return None
         part = EntityPart()
-        part.looked_up = self._scorer.tables.features(self.entity, state.rows, as_of)
+        part.looked_up = self._scorer.tables.look_up(self.entity, state.rows, as_of)
         for fold in codec.folds[self.entity]:
             part.add(fold.look(codec.view(state, fold), as_of))
         return part
@@ -106,4 +106,5 @@ class Fallback:
             imputed=row.imputed,
             age=None if part.newest is None else (as_of - part.newest) / _US_PER_SECOND,
             expires=expires // _US_PER_SECOND,
+            table_ages=part.looked_up.ages,
         )

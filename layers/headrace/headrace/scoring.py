@@ -87,7 +87,7 @@ class Scorer:
             later = state.recent.after(event.digest)
             scored = event.source is self.definition.scored
             if scored and self.definition.tables:
-                part.looked_up = self.tables.features(state.entity, state.rows, event.arrival)
+                part.looked_up = self.tables.look_up(state.entity, state.rows, event.arrival)
             if scored:
                 self._step(state, event, part, later)
             else:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SHOWN = (
-    "score", "rung", "reason", "causes", "given", "age", "ages", "event_time", "as_of",
-    "model_version", "late",
+    "score", "rung", "reason", "causes", "given", "age", "ages", "table_ages", "event_time",
+    "as_of", "model_version", "late",
 )  # fmt: skip
 
 
