@@ -35,7 +35,7 @@ from headrace.imputation import Imputer
 from headrace.offline.feed import Feed, feed_of
 from headrace.offline.imputed_rows import imputed_rows, scorable_rows
 from headrace.offline.replay import replay
-from headrace.offline.train import Split, Trained, train, training_rows
+from headrace.offline.train import Split, Trained, reference_of, train, training_rows
 from headrace.scoring import Scorer
 from tests.fakes import (
     INPUTS,
@@ -175,3 +175,13 @@ def test_estimator_that_does_not_take_nan_is_refused_with_its_own_words() -> Non
     definition = definition_with(amount=AsNan())
     with pytest.raises(Misconfigured, match=r"LogisticRegression cannot be fitted.*NaN"):
         trained(definition, split_after(5), LogisticRegression())
+
+
+def test_reference_tells_invalid_values_from_absent_ones() -> None:
+    events, _ = history()
+    frame = events.frame.with_columns(
+        amount=pl.when(pl.col("payment_id") < 30).then(-1.0).otherwise(pl.col("amount"))
+    )
+    absent = frame["amount"].null_count()
+    found = reference_of(make_definition(), feed_of(frame, payments), split_after(30))["amount"]
+    assert (found.events, found.invalid, found.missing) == (EVENTS, 30, 30 + absent)

@@ -122,6 +122,18 @@ def test_invalid_values_are_told_from_absent_ones() -> None:
     assert set(found(events)) == {("amount", Kind.INVALID)}
 
 
+@pytest.mark.parametrize(("share", "heard"), [(0.02, False), (0.2, True)])
+def test_invalid_values_are_held_against_those_of_training(share: float, heard: bool) -> None:
+    """A source of which two percent have always been invalid is no alarm every night."""
+    absent = [None if n % 100 == 1 else value for n, value in enumerate(TRAINING)]
+    values = [None if n % 50 == 0 else value for n, value in enumerate(absent)]
+    invalid = {"amount": values.count(None) - absent.count(None)}
+    watch = Watch(fit_reference(make_definition(), {"amount": values}, invalid))
+    watch.note(changed(usual(800, apart=9 * SECOND), share, lambda _: None, invalid=True))
+    assert (("amount", Kind.INVALID) in watch.lasting) == heard
+    assert ("amount", Kind.MISSING) not in watch.lasting
+
+
 def test_values_outside_of_what_training_saw_are_found_where_no_unit_explains_them() -> None:
     events = changed(usual(800), 0.05, lambda _: 2e9)
     assert set(found(events)) == {("amount", Kind.OUT_OF_RANGE)}

@@ -198,12 +198,12 @@ def _count_outside(counts: _Counts, reference: FieldReference, values: Sequence[
 
 
 def _findings(name: str, reference: FieldReference, hour: _Counts, now: int) -> Iterator[Finding]:
-    of_training = (reference.missing + 1) / (reference.events + 1)
-    absent = hour.missing - hour.invalid
-    for kind, count, expected in (
-        (Kind.MISSING, absent, of_training),
-        (Kind.INVALID, hour.invalid, 1 / (reference.events + 1)),
+    absent = reference.missing - reference.invalid
+    for kind, count, of_training in (
+        (Kind.MISSING, hour.missing - hour.invalid, absent),
+        (Kind.INVALID, hour.invalid, reference.invalid),
     ):
+        expected = (of_training + 1) / (reference.events + 1)
         if _too_many(hour.events, count, expected):
             yield Finding(name, kind, now, hour.events, count / hour.events, expected)
     present = hour.events - hour.missing
