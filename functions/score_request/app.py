@@ -21,7 +21,6 @@ from headrace.adapters.telemetry import (
     note_lookups,
 )
 from headrace.errors import EventRejected, Fault, HeadraceError, Misconfigured
-from headrace.scores import ScoreRecord
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -34,7 +33,7 @@ def score() -> Response[str]:
     """Score one event; with ``?record=true`` it goes onto the stream too."""
     scorer, body, record = bootstrap.request_scorer(), _body(), _wants_record()
     found = scorer.score(body)
-    note_answers([found])
+    note_answers(scorer.met())
     if record:
         return answer(found, recorded=scorer.record(body))
     return answer(found)
@@ -46,8 +45,9 @@ def score_batch() -> Response[str]:
     if _wants_record():
         message = "record: got true; expected no batch, since events are recorded one by one"
         raise EventRejected([Fault("out_of_bounds", "record", message)])
-    found = bootstrap.request_scorer().score_many(parse_batch(_body()))
-    note_answers([each for each in found if isinstance(each, ScoreRecord)])
+    scorer = bootstrap.request_scorer()
+    found = scorer.score_many(parse_batch(_body()))
+    note_answers(scorer.met())
     return answer_batch(found)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -145,6 +147,58 @@ def test_row_that_cannot_be_read_is_told_from_one_that_is_absent(dynamodb: Any) 
         dynamodb.put_item(TableName=ROWS, Item={"row": {"S": f"profile#{number}"}, **item})
     found = states.read(["card#0", "card#1"])
     assert [each.values for state in found.values() for each in state.rows] == [[], []]
+
+
+def leave(parsed: dict[str, Any], table: str, key: str) -> None:
+    """Make an answer one in which a table was throttled."""
+    items = parsed["Responses"].pop(table, [])
+    parsed["UnprocessedKeys"] = {table: {"Keys": [{key: item[key]} for item in items]}}
+
+
+@contextmanager
+def throttled(client: Any, table: str, key: str) -> Iterator[None]:
+    """One table's keys stay unprocessed, as of a table that is throttled beside one that is not."""
+    event = "after-call.dynamodb.BatchGetItem"
+    client.meta.events.register(
+        event, lambda parsed, **_: leave(parsed, table, key), unique_id="throttled"
+    )
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, unique_id="throttled")
+
+
+def test_rows_that_were_left_are_failed_look_ups_to_who_asks_once(dynamodb: Any) -> None:
+    patient, table = stores_on(dynamodb)
+    patient.write([StateWrite("card#1", 0, b"x", None)])
+    table.put_rows({"1": row(5.0), "2": row(6.0)}, NOON + DAY)
+    names, clock = TableNames(STATES, ROWS), FixedClock(NOON)
+    hasty = DynamoStatesWithRows(dynamodb, names, TABLES, clock, rounds=1)
+    with throttled(dynamodb, ROWS, "row"):
+        found = hasty.read(["card#1", "card#2", "card#3"])
+        with pytest.raises(StoreUnavailable, match="2 keys unprocessed after 6 attempts"):
+            patient.read(["card#1", "card#2"])
+    assert {key: (s.version, [r.values for r in s.rows]) for key, s in found.items()} == {
+        "card#1": (1, [[]]), "card#2": (0, [[]]),
+    }  # fmt: skip
+    with throttled(dynamodb, STATES, "entity"), pytest.raises(StoreUnavailable, match="1 keys"):
+        hasty.read(["card#1"])
+
+
+def test_the_same_holds_for_a_read_that_was_begun() -> None:
+    answer: dict[str, Any] = {
+        "Responses": {ROWS: [{"row": {"S": "profile#1"}}], STATES: []}, "UnprocessedKeys": {},
+    }  # fmt: skip
+    leave(answer, ROWS, "row")
+    begun = SimpleNamespace(result=lambda: answer)
+    client = SimpleNamespace(begin_batch_get_item=lambda **_: begun)
+    names, clock = TableNames(STATES, ROWS), FixedClock(NOON)
+    read = DynamoStatesWithRows(client, names, TABLES, clock, rounds=1).begin(["card#1"])
+    assert read is not None
+    assert [each.values for each in read.result()["card#1"].rows] == [[]]
+    answer["UnprocessedKeys"] = {STATES: {"Keys": [{"entity": {"S": "card#1"}}]}}
+    with pytest.raises(StoreUnavailable, match="1 keys unprocessed after 1 attempts"):
+        read.result()
 
 
 def test_table_that_is_not_there_is_unavailable(dynamodb: Any) -> None:

@@ -162,6 +162,47 @@ def test_absent_amounts_are_imputed_and_named(files: tuple[Path, Path], tmp_path
     assert found["amount"].null_count() == 0
 
 
+HOLES = "absent=0.1,negative=0.01,text=0.01,unseen=0.05,cents=0.02"
+
+
+def test_replay_with_holes_loses_nothing_and_tells_each_imputation_with_its_cause(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Clean, imputed and filled with zeros stand side by side."""
+    scores = tmp_path / "s.parquet"
+    options = ["--events", files[0], "--labels", files[1], "--out", scores, "--holes", HOLES]
+    code, out, err = run("replay", *options, "--compare", "--json")
+    told, found = json.loads(out), pl.read_parquet(scores)
+
+    assert code == 0, err
+    assert (told["lost"], told["scored"]) == (0, pl.read_parquet(files[0]).height)
+    pairs = found.select("imputed", "causes").explode("imputed", "causes").drop_nulls()
+    assert sum(each["events"] for each in told["imputed_by_cause"]) == pairs.height
+    of_amount = {
+        e["cause"]: e["events"] for e in told["imputed_by_cause"] if e["column"] == "amount"
+    }
+    assert of_amount["invalid"] == told["holes negative"] + told["holes text"] > 0
+    assert of_amount["not_in_event"] >= told["holes absent"] > 0
+    unseen = found.filter(pl.col("causes").list.contains("never_seen"))
+    assert len(unseen) >= told["holes unseen"] > 0
+    compared = told["compared"]
+    assert list(compared) == ["clean", "holes, imputed", "holes, zeros"]
+    assert len({(each["events"], each["positives"]) for each in compared.values()}) == 1
+    assert len({each["average_precision"] for each in compared.values()}) == 3
+
+
+def test_replay_tells_for_people_what_was_imputed_and_what_it_is_worth(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = ["--events", files[0], "--labels", files[1], "--out", tmp_path / "s.parquet"]
+    code, out, err = run("replay", *options, "--holes", "absent=0.3", "--compare")
+    assert code == 0, err
+    for text in ("not_in_event", "average precision", "holes, zeros"):
+        assert text in out
+    code, _, err = run("replay", "--events", files[0], "--out", tmp_path / "s.parquet", "--compare")
+    assert (code, "--compare needs --labels" in err) == (1, True)
+
+
 def test_history_alone_fills_the_state_and_gives_no_row(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -310,6 +351,9 @@ def test_events_sent_to_a_running_stack_are_scored_and_looked_up(
         code, out, _ = run("scores", "event", "from-a-file", "--json")
     record = json.loads(out)
     latest = json.loads(run("scores", "customer", "7", "--json")[1])
+    code, out, err = run("scores", "event", "from-a-file", "--verify")
+    assert (code, "never_seen, constant" in out) == (0, True), err
+    assert "the same to the last bit" in err
 
     assert record["features"]["customer_count_1d"] == 1.0
     assert record["rung"] == "real_time"

@@ -558,6 +558,8 @@ def test_rungs_are_counted_per_event_with_their_reasons(
     rungs = ("RealTime", "Last", "Batch", "Prior")
     assert [total(lines, f"Rung{rung}") for rung in rungs] == [2, 0, 0, 0]
     assert total(lines, "LookUpPrior") == 1
+    causes = {line["cause"]: line["Imputed"] for line in lines if "cause" in line}
+    assert 2 * sum(count for (count,) in causes.values()) == total(lines, "Imputed") > 0
     assert total(lines, "CircuitOpen") == total(lines, "CircuitOpened") == 0
     waits = [ms for line in lines for ms in line.get("StoreMs", [])]
     assert len(waits) == 2

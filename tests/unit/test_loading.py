@@ -188,10 +188,12 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("large-head", with_view(head=50_000), "head is 50000; expected 1 to 4,096 events"),
     ("one-of", with_source(fields={**payments.fields, "x": Text(one_of=["a"])}),  # type: ignore[arg-type]
      "one_of is ['a']; expected a tuple of texts"),
-    ("nothing-typed", {"imputation": None}, "expected the types that headrace.definition declares"),
+    ("nothing-typed", {"imputation": None}, "imputation is None; expected a dict of feature"),
+    ("fields-in-a-tuple", {"scored": replace(payments, name="x", fields=({"amount": Number()},))},  # type: ignore[arg-type]
+     "source 'x': fields is ({'amount'"),
     ("no-inputs", {"inputs": []}, "inputs: empty; expected the names of the model's inputs"),
     ("unknown-input", {"inputs": ["amuont"]}, "'amuont' is unknown; did you mean 'amount'?"),
-    ("text-input", {"inputs": ["note"]}, "inputs: 'note' is unknown; expected one of"),
+    ("text-input", {"inputs": ["note"]}, "inputs: 'note' is text, and a model takes numbers"),
     ("input-twice", {"inputs": ["amount", "amount"]}, "inputs: 'amount' is there 2 times"),
     ("feature-name", {"request_features": [misspells_a_feature], "inputs": ["amount"]},
      "features['card_amount_meen_1d'] is unknown; did you mean 'card_amount_mean_1d'?"),
@@ -218,9 +220,32 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("no-policy", {"imputation": {"amount": 0.0}},
      "imputation of 'amount': 0.0; expected Constant(x), TrainingMean()"),
     ("default-policy", {"default_imputation": "median"},
-     "imputation of 'default': 'median'; expected Constant(x)"),
+     "default_imputation: 'median'; expected Constant(x)"),
     ("imputed-name", {"imputation": {"amuont": Constant(0)}},
-     "imputation: 'amuont' is neither feature, input nor view; mend the name"),
+     "imputation: 'amuont' is neither feature, input, view nor table; mend the name"),
+    ("text-imputed", {"imputation": {"channel": Constant(0)}}, "'channel' is text, which is no"),
+    ("unused-imputed", {"inputs": ["discount"], "imputation": {"amount": Constant(0)}},
+     "'amount' is a field, but no input; add it to inputs"),
+    ("indicator-imputed", {"inputs": ["amount", "amount_is_missing"],
+                           "imputation": {"amount_is_missing": Constant(0)}},
+     "'amount_is_missing' is an indicator, which is never absent"),
+    ("policy-class", {"imputation": {"amount": TrainingMedian}}, "expected TrainingMedian(...)"),
+    ("policies-in-no-list", policy(FirstOf(Constant(1))),  # type: ignore[arg-type]
+     "expected FirstOf([...]), with a list of policies"),
+    ("policy-of-a-name", policy(FirstOf([LastKnown("card", days(1)), Constant(1)])),  # type: ignore[arg-type]
+     "expected an Entity and a duration, such as days(7)"),
+    ("policy-of-days", policy(FirstOf([RunningMean(card, 7), Constant(1)])),  # type: ignore[arg-type]
+     "expected an Entity and a duration, such as days(7)"),
+    ("known-by-default", {"default_imputation": FirstOf([LastKnown(card, days(1)), AsNan()])},
+     "default_imputation: LastKnown is of a field of the event; name it for fields, one by one"),
+    ("known-of-a-view", {"imputation": {"card": FirstOf([RunningMean(card, days(1)), AsNan()])}},
+     "imputation of 'card': RunningMean is of a field of the event"),
+    ("number-in-one-of", with_source(fields={**payments.fields, "x": Text(one_of=(1, 2))}),  # type: ignore[arg-type]
+     "one_of is (1, 2); expected texts only"),
+    ("text-bound", with_source(fields={**payments.fields, "x": Number(at_least="0")}),  # type: ignore[arg-type]
+     "bounds '0' and None; expected finite numbers or None"),
+    ("rule-field-in-no-tuple", with_source(rules=[Rule(one, "missing", "amount")]),  # type: ignore[arg-type]
+     "fields is 'amount'; expected a tuple of names"),
     ("nan-constant", {"imputation": {"amount": Constant(nan)}}, "imputation of 'amount'"),
     ("batch-entity", {"batch_entity": Entity("person")},
      "batch_entity: 'person'; expected one of card, shop"),

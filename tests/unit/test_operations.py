@@ -110,7 +110,9 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> Emitted:
         ages={"customer": [1.0]}, stale=some, findings=[finding], lags=[1.0], lateness=[1.0],
     )  # fmt: skip
     telemetry.note_outcome(outcome)
-    telemetry.note_answers([FALLEN])
+    answered = Outcome(records=1)
+    answered.note(FALLEN, {})
+    telemetry.note_answers(answered)
     telemetry.note_lookups(Lookups([1.0], 1, is_open=True))
     for rung in Rung:
         if rung is not Rung.REAL_TIME:

@@ -22,8 +22,10 @@ from headrace.errors import (
     TooLarge,
 )
 from headrace.events import MAX_EVENT_BYTES, us_to_text
+from headrace.imputation import Cause
 from headrace.ladder import reason_of
 from headrace.model import AbsentModel, Bundle
+from headrace.outcome import Outcome
 from headrace.ports import StoredState
 from headrace.requests import MAX_EVENTS, Refused, RequestScorer
 from headrace.scores import BatchScore, Passed, Reason, Rung, ScoreRecord
@@ -473,3 +475,24 @@ def test_absent_model_scores_nothing() -> None:
     assert AbsentModel("gone").score([]) == []
     with pytest.raises(BundleError, match="gone"):
         AbsentModel("gone").score([[1.0]])
+
+
+def test_what_requests_meet_is_counted_once_as_the_stream_counts_it(desk: Desk) -> None:
+    desk.clock.set(NOON + HOUR)
+    events = [payment(91, NOON + HOUR), payment(92, NOON + HOUR, card_id=9, amount=None)]
+    desk.requests.score_many([encoded(each) for each in events])
+    asked = desk.requests.met()
+    told = desk.stream.score([record(e, NOON + HOUR, n) for n, e in enumerate(events)])
+    for name in ("rungs", "imputed", "invalid", "accepted", "stale", "reasons", "late"):
+        assert getattr(asked, name) == getattr(told, name), name
+    assert asked.rungs == {Rung.REAL_TIME: 2}
+    assert asked.imputed[Cause.NOT_IN_EVENT] > 0
+    assert asked.imputed[Cause.NEVER_SEEN] > 0
+    assert asked.ages.keys() == told.ages.keys() == {"card", "shop"}
+    assert desk.requests.met() == Outcome()
+
+
+def test_answer_from_below_real_time_is_counted_with_its_reason(desk: Desk) -> None:
+    desk.states.reads.fail()
+    desk.requests.score(encoded(payment(93, NOON)))
+    assert desk.requests.met().reasons == {Reason.STORE_UNAVAILABLE: 1}

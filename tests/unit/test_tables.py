@@ -98,6 +98,7 @@ def test_values_of_an_entitys_rows_are_features_of_its_events() -> None:
     assert [found.features[name] for name in FEATURES] == [500.0, 1.0, 3.0]
     assert found.features["of_limits"] == 10.0 / 500.0
     assert not set(FEATURES) & found.imputed.keys()
+    assert found.table_ages == {"profile": 3_600.0, "place": 3_600.0}
 
 
 def test_entity_without_a_row_was_never_seen_and_its_values_are_imputed() -> None:
@@ -105,6 +106,7 @@ def test_entity_without_a_row_was_never_seen_and_its_values_are_imputed() -> Non
     assert found.imputed["profile_limit"].cause is Cause.NEVER_SEEN
     assert found.features["profile_limit"] == SCORED_WITH.columns.index("profile_limit") + 1_000.0
     assert found.imputed["of_limits"].cause is Cause.NOT_COMPUTABLE
+    assert found.table_ages == {}
 
 
 def test_value_that_the_row_lacks_is_told_from_a_row_that_is_not_there() -> None:
@@ -119,6 +121,7 @@ def test_row_expires_when_it_is_older_than_its_table_allows(age: int, expired: b
     causes = {name: each.cause for name, each in found.imputed.items()}
     assert (causes.get("profile_limit") is Cause.EXPIRED) == expired
     assert (found.features["profile_limit"] == 500.0) != expired
+    assert found.table_ages == {"profile": age / SECOND}
 
 
 def test_age_of_a_row_is_that_at_the_arrival_of_the_event() -> None:
@@ -137,11 +140,13 @@ def test_load_after_the_event_is_not_seen_by_it() -> None:
 def test_row_of_a_store_that_keeps_no_older_ones_counts_for_events_before_it() -> None:
     found = score(lab_with(profile_row(NOON + 1, 999.0, 1.0, newest=True)))
     assert found.features["profile_limit"] == 999.0
+    assert found.table_ages == {"profile": 0.0}
 
 
 def test_row_of_another_layout_is_a_failed_look_up() -> None:
     found = score(lab_with(profile_row(NOON - 1, 999.0)))
     assert found.imputed["profile_limit"].cause is Cause.LOOKUP_FAILED
+    assert found.table_ages == {}
 
 
 def test_stream_request_and_batch_see_the_same_rows() -> None:
@@ -158,6 +163,7 @@ def test_stream_request_and_batch_see_the_same_rows() -> None:
         assert asked.features[name] == run.features[name] == streamed.features[name]
         assert name not in asked.imputed.keys() | run.imputed.keys() | streamed.imputed.keys()
     assert run.imputed["place_size"].cause is Cause.NO_EVENT
+    assert run.table_ages == {"profile": 3_600.0} == asked.table_ages
     assert asked == msgspec.structs.replace(streamed, scored_at=asked.scored_at)
 
 

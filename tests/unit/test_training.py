@@ -345,3 +345,13 @@ def test_recipe_of_an_estimator_file_is_its_build_and_its_training(tmp_path: Pat
         load_recipe(path)
     with pytest.raises(Misconfigured, match="no such file"):
         load_recipe(tmp_path / "other.py")
+
+
+def test_reference_tells_invalid_values_from_absent_ones() -> None:
+    events, _ = history()
+    frame = events.frame.with_columns(
+        amount=pl.when(pl.col("payment_id") < 30).then(-1.0).otherwise(pl.col("amount"))
+    )
+    absent = frame["amount"].null_count()
+    found = reference_of(make_definition(), feed_of(frame, payments), split_after(30))["amount"]
+    assert (found.events, found.invalid, found.missing) == (EVENTS, 30, 30 + absent)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace.events import Event
 from headrace.reference import LEVELS, FieldReference, fit_reference
-from headrace.watch import Finding, Kind, Watch, upper_tail
+from headrace.watch import PORTION, PORTION_US, Finding, Kind, SparseWatch, Watch, upper_tail
 from tests.fakes import HOUR, MINUTE, NOON, SECOND, Lab, make_definition, payment, payments, record
 
 if TYPE_CHECKING:
@@ -83,6 +83,23 @@ def test_change_of_unit_is_found_within_the_hour_with_its_factor(
     assert finding.factor == pytest.approx(factor)
 
 
+def test_events_that_come_one_by_one_are_looked_at_together() -> None:
+    events = changed(usual(800), 0.1, lambda value: value * 100)
+    watch, sparse = Watch(REFERENCE), SparseWatch(REFERENCE)
+    (begun,) = [each for e in events for each in sparse.note([e])]
+    (sooner,) = [each for e in events for each in watch.note([e])]
+    assert (begun.kind, begun.factor) == (Kind.UNIT_CHANGE, 100.0)
+    assert 0 <= begun.since - sooner.since <= 2 * PORTION_US
+    assert sparse.note([]) == []
+
+
+def test_many_events_within_seconds_are_looked_at_by_their_number() -> None:
+    sparse = SparseWatch(REFERENCE)
+    crowd = [event(NOON + n, 20.0) for n in range(PORTION)]
+    assert sparse.note(crowd[:-1]) == []
+    assert [each.kind for each in sparse.note(crowd[-1:])] == [Kind.CONSTANT]
+
+
 def test_sensor_that_stays_at_one_value_is_found() -> None:
     finding = found(changed(usual(800), 1.0, lambda _: 20.0))["amount", Kind.CONSTANT]
     assert finding.share == 1.0
@@ -103,6 +120,18 @@ def test_text_that_went_missing_is_found() -> None:
 def test_invalid_values_are_told_from_absent_ones() -> None:
     events = changed(usual(800), 0.05, lambda _: None, invalid=True)
     assert set(found(events)) == {("amount", Kind.INVALID)}
+
+
+@pytest.mark.parametrize(("share", "heard"), [(0.02, False), (0.2, True)])
+def test_invalid_values_are_held_against_those_of_training(share: float, heard: bool) -> None:
+    """A source of which two percent have always been invalid is no alarm every night."""
+    absent = [None if n % 100 == 1 else value for n, value in enumerate(TRAINING)]
+    values = [None if n % 50 == 0 else value for n, value in enumerate(absent)]
+    invalid = {"amount": values.count(None) - absent.count(None)}
+    watch = Watch(fit_reference(make_definition(), {"amount": values}, invalid))
+    watch.note(changed(usual(800, apart=9 * SECOND), share, lambda _: None, invalid=True))
+    assert (("amount", Kind.INVALID) in watch.lasting) == heard
+    assert ("amount", Kind.MISSING) not in watch.lasting
 
 
 def test_values_outside_of_what_training_saw_are_found_where_no_unit_explains_them() -> None:

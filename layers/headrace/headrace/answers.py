@@ -1,20 +1,22 @@
-"""Score records of events: from real time, and from the ladder below it.
+"""Score records of events: from real time, and from the ladder below it; and back to their scores.
 
 May import ladder, model, outcome, scores and events.
 """
 
 from __future__ import annotations
 
+from math import nan
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from headrace.errors import BundleError, Rejected
 from headrace.events import us_to_text
-from headrace.scores import Reason, Rung, ScoreRecord
+from headrace.scores import BatchScore, Reason, Rung, ScoreRecord
 
 if TYPE_CHECKING:
     from headrace.ladder import Choice
-    from headrace.model import Manifest
+    from headrace.model import Bundle, Manifest
     from headrace.outcome import Work
 
 _US_PER_SECOND = 1_000_000
@@ -45,6 +47,7 @@ def record_of(work: Work, manifest: Manifest, scored_at: str) -> ScoreRecord:
         if row
         else dict.fromkeys(event.keys),
         scored_at=scored_at,
+        table_ages={t: age for part in parts.values() for t, age in part.looked_up.ages.items()},
         degraded=[view for part in parts.values() for view in part.degraded],
     )
 
@@ -72,6 +75,28 @@ def fallback_of(
         given=choice.given,
         causes=choice.causes,
     )
+
+
+def recompute(record: ScoreRecord | BatchScore, bundle: Bundle) -> float:
+    """The score of a record, from what the record holds and the bundle that gave it.
+
+    Returns:
+        On a processor like the one that scored, the same bits.
+
+    Raises:
+        BundleError: Another bundle gave the score.
+        Rejected: The score is borrowed from below real time; where it came from says ``given``.
+    """
+    manifest = bundle.manifest
+    if record.model_version != manifest.model_version:
+        msg = f"model version: got {manifest.model_version}; {record.model_version} gave the score"
+        raise BundleError(msg)
+    if isinstance(record, ScoreRecord) and record.rung is not Rung.REAL_TIME:
+        told = f"that of {record.given!r}" if record.given else "the manifest's prior"
+        msg = f"event {record.id!r}: rung is {record.rung}; expected real_time: the score is {told}"
+        raise Rejected(msg)
+    found = (record.features[name] for name in manifest.inputs)
+    return bundle.model.score([[nan if value is None else value for value in found]])[0]
 
 
 def _age(time: int, newest: int | None) -> float | None:

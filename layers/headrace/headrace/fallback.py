@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from headrace.errors import StateError
 from headrace.events import microseconds, us_to_text
 from headrace.feature_row import EntityPart
+from headrace.model import scores_of
 from headrace.runs import Counts
 from headrace.scores import BatchScore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from headrace.feature_row import FeatureRow
     from headrace.ports import ScannedState
@@ -78,7 +79,7 @@ class Fallback:
         if period is not None and state.last_id and lasts >= as_of + period:
             return None
         part = EntityPart()
-        part.looked_up = self._scorer.tables.features(self.entity, state.rows, as_of)
+        part.looked_up = self._scorer.tables.look_up(self.entity, state.rows, as_of)
         for fold in codec.folds[self.entity]:
             part.add(fold.look(codec.view(state, fold), as_of))
         return part
@@ -86,11 +87,8 @@ class Fallback:
     def _model_scores(self, found: Sequence[FeatureRow]) -> list[float | None]:
         """The model's scores in one call; where it raises, row by row, None for what it refuses."""
         rows = [self._scorer.assembler.input_row(row) for row in found]
-        score = self._scorer.bundle.model.score
-        try:
-            return list(score(rows)) if rows else []
-        except Exception:  # noqa: BLE001 - a row that a model refuses must not take the page along
-            return [_first_or_none(score, row) for row in rows]
+        # whatever the model raises over a row must not take its page along
+        return scores_of(self._scorer.bundle.model, rows, Exception) if rows else []
 
     def _batch_score(
         self, key: str, part: EntityPart, row: FeatureRow, score: float, as_of: int
@@ -108,13 +106,5 @@ class Fallback:
             imputed=row.imputed,
             age=None if part.newest is None else (as_of - part.newest) / _US_PER_SECOND,
             expires=expires // _US_PER_SECOND,
+            table_ages=part.looked_up.ages,
         )
-
-
-def _first_or_none(
-    score: Callable[[Sequence[Sequence[float]]], Sequence[float]], row: Sequence[float]
-) -> float | None:
-    try:
-        return score([row])[0]
-    except Exception:  # noqa: BLE001 - as above: this row is counted as failed
-        return None

@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.definition import INDICATOR
 from headrace.imputation import Absent, Cause, Imputed, Imputer, refuses
-from headrace.table_rows import TableReader
+from headrace.table_rows import NO_TABLES, LookedUp, TableReader
 from headrace.view_state import Folded
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class EntityPart(msgspec.Struct):
         seen: Whether a view had any event before.
         newest: Event time of the newest earlier event used, microseconds UTC.
         degraded: Views that have given up exact rows for tiles.
-        looked_up: Values of the entity's tables, with why they are absent where they are.
+        looked_up: What the rows of the entity's tables say.
         cut: Places in ``features`` of views with a window that reaches back too far.
     """
 
@@ -47,7 +47,7 @@ class EntityPart(msgspec.Struct):
     newest: int | None = None
     degraded: list[str] = []
     cut: set[int] = set()
-    looked_up: list[tuple[float | None, Cause]] = []
+    looked_up: LookedUp = NO_TABLES
 
     def add(self, step: Step) -> None:
         """Add what one more view says."""
@@ -109,7 +109,7 @@ class Assembler:
             found.update(zip(names, part.features, strict=True))
             if None in part.features:
                 _note_causes(causes, names, part, late=event.late)
-            if part.looked_up:
+            if part.looked_up.values:
                 self._add_rows(entity, part, found, causes)
         for name, function in self._functions:
             found[name] = computed(function, event.fields, found)
@@ -151,7 +151,7 @@ class Assembler:
         causes: dict[str, Cause],
     ) -> None:
         names = self._table_names[entity]
-        for name, (value, cause) in zip(names, part.looked_up, strict=True):
+        for name, (value, cause) in zip(names, part.looked_up.values, strict=True):
             found[name], causes[name] = value, cause
 
     def _impute(

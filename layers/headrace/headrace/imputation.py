@@ -34,7 +34,7 @@ class Cause(StrEnum):
     NOT_KEPT = "not_kept"  # the window has grown: it reaches back further than was kept so far
     EXPIRED = "expired"  # the table's row was loaded longer ago than it is valid
     NOT_IN_TABLE = "not_in_table"  # the table's row has no value for it
-    LOOKUP_FAILED = "lookup_failed"  # the row that was found is not one of this definition
+    LOOKUP_FAILED = "lookup_failed"  # the table's row was not read in time, or cannot be
     NOT_COMPUTABLE = "not_computable"  # a request feature lacks what it needs
     NO_EVENT = "no_event"  # the batch path has no event to take it from
 

@@ -63,6 +63,7 @@ _DEFINITION_TYPES = {
     "label": ((Label,), "Label(source, 'field')"),
     "fresh_for": _DURATION,
     "batch_valid_for": _DURATION,
+    "imputation": ((dict,), "a dict of feature, input, view or table to policy"),
     "freshness": ((dict,), "a dict of Entity to duration"),
     "if_not_compiled": ((str,), "'refuse' or 'scikit-learn'"),
 }
@@ -104,7 +105,8 @@ def _shape_mistakes(definition: Definition) -> Iterator[str]:
     if found:
         yield from found
         return
-    for source in definition.sources:
+    scored = [] if definition.scored in definition.sources else [definition.scored]
+    for source in [*definition.sources, *scored]:
         wrong = list(_wrong_types(f"source {source.name!r}", source, _SOURCE_TYPES))
         yield from wrong
         for name, each in () if wrong else source.entities.items():
@@ -261,7 +263,9 @@ def _input_mistakes(definition: Definition) -> Iterator[str]:
     if not definition.inputs:
         yield "inputs: empty; expected the names of the model's inputs, in order"
     for name, times in Counter(definition.inputs).items():
-        if name.removesuffix(INDICATOR) not in known:
+        if isinstance(definition.scored.fields.get(name), Text):
+            yield f"inputs: {name!r} is text, and a model takes numbers; use it by a feature"
+        elif name.removesuffix(INDICATOR) not in known:
             yield f"inputs: {name!r} is unknown; {expected_of(name, known)}"
         if times > 1:
             yield f"inputs: {name!r} is there {times} times; name each input once"

@@ -49,7 +49,29 @@ class Model(Protocol):
         Args:
             rows: Shape (n, inputs), in the manifest's order of inputs; NaN where the definition
                 leaves a value absent.
+
+        Raises:
+            ValueError: A row holds what the model does not take.
         """
+
+
+def scores_of(
+    model: Model, rows: Sequence[Sequence[float]], refusal: type[Exception] = ValueError
+) -> list[float | None]:
+    """Scores in one call; where that is refused, row by row, so that no row takes others along.
+
+    Args:
+        model: Of which a row's score is the same alone and among others.
+        rows: As of ``Model.score``.
+        refusal: What the model raises over a row that it does not take.
+
+    Returns:
+        One per row; None for each that the model refuses.
+    """
+    try:
+        return list(model.score(rows))
+    except refusal:
+        return [None] if len(rows) == 1 else [scores_of(model, [r], refusal)[0] for r in rows]
 
 
 class AbsentModel:

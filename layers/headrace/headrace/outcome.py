@@ -1,6 +1,6 @@
 """One event on its way through a batch, and what became of the batch as a whole.
 
-May import feature_row and events.
+May import feature_row, scores and events.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from headrace.feature_row import EntityPart, FeatureRow
+from headrace.scores import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ class Work:
 
     Attributes:
         newest: Whether it is the newest scored event of the entity that batch scores are for.
+        refused: Whether the model does not take its row.
     """
 
     event: Event
@@ -39,6 +41,7 @@ class Work:
     row: FeatureRow | None = None
     score: float = 0.0
     newest: bool = False
+    refused: bool = False
 
     @property
     def late(self) -> bool:
@@ -48,9 +51,11 @@ class Work:
         return True in [part.late for part in self.parts.values()]
 
     @property
-    def lacking(self) -> bool:
-        """Whether a required input is absent, so that the model does not score it."""
-        return self.row is not None and bool(self.row.lacking)
+    def unscorable(self) -> Reason | None:
+        """Why the model does not score it, whatever it is asked again; None where it does."""
+        if self.row is not None and self.row.lacking:
+            return Reason.INPUT_ABSENT
+        return Reason.ROW_REFUSED if self.refused else None
 
     @property
     def new(self) -> bool:
@@ -81,6 +86,7 @@ class Outcome:
         accepted: Field or rule -> events that broke it and were taken as they came.
         degraded: View -> events that met it after it had outgrown exact rows.
         rungs: Rung -> scores.
+        reasons: Why not from real time -> scores.
         ages: Entity -> seconds from the newest event used to the event that was scored.
         stale: Entity -> scores whose age is over the definition's objective.
         findings: What began to differ from training.
@@ -105,6 +111,7 @@ class Outcome:
     accepted: Counter[str] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
     rungs: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     ages: dict[str, list[float]] = field(default_factory=dict)
     stale: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
@@ -128,6 +135,8 @@ class Outcome:
     def note(self, record: ScoreRecord, objectives: Mapping[str, float]) -> None:
         """Note where a score comes from and how fresh it is, against objectives in seconds."""
         self.rungs[record.rung] += 1
+        if record.reason is not None:
+            self.reasons[record.reason] += 1
         for entity, age in record.ages.items():
             if age is not None:
                 self.ages.setdefault(entity, []).append(age)

@@ -20,7 +20,7 @@ LEVELS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 """Of the quantiles that are kept."""
 
 
-class FieldReference(msgspec.Struct, frozen=True):
+class FieldReference(msgspec.Struct, frozen=True, omit_defaults=True):
     """One field in the training interval.
 
     Attributes:
@@ -29,12 +29,14 @@ class FieldReference(msgspec.Struct, frozen=True):
         commonest: Share of the commonest value among the present ones.
         quantiles: Of the present values at ``LEVELS``, in the field's unit; none for texts, flags
             and fields that are never there.
+        invalid: Of the missing, how many had an invalid value.
     """
 
     events: int
     missing: int
     commonest: float = 0.0
     quantiles: tuple[float, ...] = ()
+    invalid: int = 0
 
 
 Reference = dict[str, FieldReference]
@@ -42,7 +44,9 @@ Reference = dict[str, FieldReference]
 
 
 def fit_reference(
-    definition: Definition, columns: Mapping[str, Sequence[float | str | bool | None]]
+    definition: Definition,
+    columns: Mapping[str, Sequence[float | str | bool | None]],
+    invalid: Mapping[str, int] | None = None,
 ) -> Reference:
     """Look at the events of the training interval.
 
@@ -50,10 +54,14 @@ def fit_reference(
         definition: Says the fields of the scored source.
         columns: Field -> its values, None where absent or invalid; fields without a column were
             never there.
+        invalid: Field -> how many of the values that are None had been invalid.
     """
     fields = definition.scored.fields.items()
     return {
-        name: _of_field(columns[name], numeric=isinstance(kind, Number))
+        name: msgspec.structs.replace(
+            _of_field(columns[name], numeric=isinstance(kind, Number)),
+            invalid=(invalid or {}).get(name, 0),
+        )
         for name, kind in fields
         if name in columns
     }

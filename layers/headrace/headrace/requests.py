@@ -15,7 +15,9 @@ from headrace.errors import EventRejected, Fault, StateError, StoreUnavailable, 
 from headrace.events import MAX_EVENT_BYTES, Record, us_to_text
 from headrace.ladder import Choice, age_seconds, reason_of
 from headrace.model import AbsentModel
+from headrace.outcome import Outcome
 from headrace.scores import BatchScore, Known, LastScore, Reason, Rung, ScoreRecord
+from headrace.watch import SparseWatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +79,7 @@ class RequestScorer:
         self._source = scorer.definition.scored
         self._entity = scorer.definition.batch_entity.name
         self._ladder = scorer.ladder
+        self._watch, self._met = SparseWatch(scorer.bundle.reference), Outcome()
 
     @property
     def lacks_model(self) -> bool:
@@ -92,6 +95,11 @@ class RequestScorer:
     def definition_hash(self) -> str:
         """Hash of the definition that answers."""
         return self._scorer.bundle.manifest.definition_hash
+
+    def met(self) -> Outcome:
+        """What events that were scored have met since the last call, for metrics."""
+        found, self._met = self._met, Outcome()
+        return found
 
     def score(self, body: bytes) -> ScoreRecord:
         """Score one event as if it came now; state stays as it is.
@@ -208,15 +216,23 @@ class RequestScorer:
         fallen = self._fold(works, look)
         scored = [work for work in works if work not in fallen]
         self._scorer.score_works(scored)
-        fallen.update(dict.fromkeys((w for w in scored if w.lacking), Reason.INPUT_ABSENT))
+        fallen.update({work: work.unscorable for work in scored if work.unscorable})
         given = self._choose(fallen, look)
         stamp = us_to_text(self._clock.now())
-        return [
+        records = [
             fallback_of(work, fallen[work], given[work], self._scorer.bundle.manifest, stamp)
             if work in fallen
             else self._scorer.record(work, stamp)
             for work in works
         ]
+        self._note(works, records)
+        return records
+
+    def _note(self, works: Sequence[Work], records: Sequence[ScoreRecord]) -> None:
+        self._met.findings += self._watch.note([work.event for work in works])
+        self._met.count(works)
+        for record in records:
+            self._met.note(record, self._scorer.freshness)
 
     def _fold(self, works: Sequence[Work], look: Lookup) -> dict[Work, Reason]:
         """Fold each event into the states as read; those that cannot be, with the reason."""

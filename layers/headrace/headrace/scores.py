@@ -36,6 +36,7 @@ class Reason(StrEnum):
     STATE_UNREADABLE = "state_unreadable"  # the entity's state is not what this definition reads
     MODEL_NOT_LOADABLE = "model_not_loadable"  # the bundle's model failed its checks
     INPUT_ABSENT = "input_absent"  # an input is absent that the definition does not impute
+    ROW_REFUSED = "row_refused"  # the model does not take an input: NaN, or an unknown category
 
 
 class Passed(StrEnum):
@@ -65,6 +66,8 @@ class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             it saw NaN. None at all below real time.
         imputed: Column -> cause, value and policy, for those that were absent.
         ages: Entity -> seconds from the newest earlier event used to this one; None without one.
+        table_ages: Table -> seconds from the load of the row that was looked up to the event's
+            arrival, expired rows too; no table, where none was found.
         degraded: Views that were too large to stay exact for this event.
         scored_at: ISO 8601, UTC.
         reason: Why the score is not from real time; None where it is.
@@ -86,6 +89,7 @@ class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     imputed: dict[str, Imputed]
     ages: dict[str, float | None]
     scored_at: str
+    table_ages: dict[str, float] = {}
     degraded: list[str] = []
     reason: Reason | None = None
     age: float | None = None
@@ -137,7 +141,7 @@ def last_of(record: ScoreRecord, entity: str, until: int) -> LastScore:
     )
 
 
-class BatchScore(msgspec.Struct, frozen=True, kw_only=True):
+class BatchScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A scheduled run's score of one entity.
 
     Attributes:
@@ -150,6 +154,7 @@ class BatchScore(msgspec.Struct, frozen=True, kw_only=True):
         features: As of a score record.
         imputed: As of a score record.
         age: Seconds from the entity's newest event to the run; None without one.
+        table_ages: As of a score record, to the run.
         expires: Unix second after which the score must not be used.
     """
 
@@ -163,6 +168,7 @@ class BatchScore(msgspec.Struct, frozen=True, kw_only=True):
     imputed: dict[str, Imputed]
     age: float | None
     expires: int
+    table_ages: dict[str, float] = {}
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -15,9 +15,10 @@ from headrace.errors import EventRejected, StateError, StoreUnavailable
 from headrace.events import Event, EventDecoder, Record, microseconds, us_to_text
 from headrace.feature_row import Assembler, EntityPart
 from headrace.ladder import Choice, Ladder, Prior
+from headrace.model import scores_of
 from headrace.outcome import Outcome, Work
 from headrace.ports import Quarantined, StateWrite
-from headrace.scores import LastScore, Reason, ScoreRecord, last_of
+from headrace.scores import LastScore, ScoreRecord, last_of
 from headrace.state import EntityState, StateCodec
 from headrace.table_rows import TableReader
 from headrace.view_state import Folded
@@ -26,7 +27,7 @@ from headrace.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from headrace.model import Bundle, Manifest
+    from headrace.model import Bundle
     from headrace.ports import Clock, EventScores, Quarantine, StateStore
 
 MAX_ATTEMPTS = 8
@@ -52,7 +53,9 @@ class Scorer:
         self.assembler = Assembler(bundle.definition, self.codec, bundle.imputer)
         self.tables = TableReader(bundle.definition)
         freshness = self.definition.freshness.items()
-        self.ladder = Ladder(microseconds(self.definition.fresh_for), _prior(bundle.manifest))
+        made = bundle.manifest
+        prior = Prior(made.prior, made.model_version, made.definition_hash)
+        self.ladder = Ladder(microseconds(self.definition.fresh_for), prior)
         self.freshness = {entity.name: age.total_seconds() for entity, age in freshness}
         read = {(v.source.name, v.entity.name) for v in self.definition.views}
         scored = self.definition.scored
@@ -83,7 +86,7 @@ class Scorer:
             later = state.recent.after(event.digest)
             scored = event.source is self.definition.scored
             if scored and self.definition.tables:
-                part.looked_up = self.tables.features(state.entity, state.rows, event.arrival)
+                part.looked_up = self.tables.look_up(state.entity, state.rows, event.arrival)
             if scored:
                 self._step(state, event, part, later)
             else:
@@ -123,20 +126,20 @@ class Scorer:
             state.note_scored(event.id, event.time)
 
     def score_works(self, works: Sequence[Work]) -> None:
-        """Assemble the rows of folded works and score those that lack nothing, in one call."""
+        """Assemble the rows of folded works and score those that can be, in one call."""
         whole = []
         for work in works:
             work.row = self.assembler.of_event(work.event, work.parts)
             if not work.row.lacking:
                 whole.append((work, self.assembler.input_row(work.row)))
-        scores = self.bundle.model.score([row for _, row in whole])
+        scores = scores_of(self.bundle.model, [row for _, row in whole])
         for (work, _), score in zip(whole, scores, strict=True):
-            work.score = score
+            work.refused, work.score = score is None, score or 0.0
 
     def record(self, work: Work, scored_at: str, choice: Choice | None = None) -> ScoreRecord:
-        """The record of a scored work; where it lacks an input, of what the ladder gives."""
-        if choice is not None:
-            return fallback_of(work, Reason.INPUT_ABSENT, choice, self.bundle.manifest, scored_at)
+        """The record of a scored work; of one that cannot be, of what the ladder gives."""
+        if choice is not None and work.unscorable is not None:
+            return fallback_of(work, work.unscorable, choice, self.bundle.manifest, scored_at)
         return record_of(work, self.bundle.manifest, scored_at)
 
 
@@ -309,12 +312,12 @@ class StreamScorer:
         last: list[LastScore] = []
         first = {work.event.id: work for work in reversed(scored)}
         try:
-            chosen = self._choose([work for work in first.values() if work.lacking], now)
+            chosen = self._choose([work for work in first.values() if work.unscorable], now)
             for work in first.values():
                 record = self._scorer.record(work, stamp, chosen.get(work))
                 (new if work.new else other).append(record)
                 outcome.note(record, self._scorer.freshness)
-                if work.newest and not (work.late or work.lacking):
+                if work.newest and not (work.late or work.unscorable):
                     last.append(last_of(record, self._entity, work.event.time + self._fresh_for))
             if new or last:
                 self._scores.put_new(new, last)
@@ -328,16 +331,12 @@ class StreamScorer:
         outcome.note_times([work.event for work in scored], now)
 
     def _choose(self, works: Sequence[Work], now: int) -> dict[Work, Choice]:
-        """What the ladder gives works that lack an input."""
+        """What the ladder gives works that the model does not score."""
         if not works:
             return {}
         known = self._scores.get_known([work.keys[self._entity] for work in works])
         ladder = self._scorer.ladder
         return {work: ladder.choose(known.get(work.keys[self._entity]), now) for work in works}
-
-
-def _prior(manifest: Manifest) -> Prior:
-    return Prior(manifest.prior, manifest.model_version, manifest.definition_hash)
 
 
 def _group(works: Iterable[Work]) -> dict[str, list[Work]]:

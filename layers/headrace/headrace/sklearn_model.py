@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from importlib.metadata import version
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -25,7 +26,11 @@ class SklearnModel:
         self._is_classifier = hasattr(estimator, "predict_proba")
 
     def score(self, rows: Sequence[Sequence[float]]) -> list[float]:
-        """Probabilities of the positive class, or predictions; see ``Model.score``."""
+        """Probabilities of the positive class, or predictions; see ``Model.score``.
+
+        Raises:
+            ValueError: A value that the model does not take, or that makes it give NaN.
+        """
         if not rows:
             return []
         x = np.asarray(rows, dtype=np.float64)
@@ -33,6 +38,10 @@ class SklearnModel:
             self.estimator.predict(x)
         )  # fmt: skip
         scores: list[float] = found.tolist()
+        if isnan(sum(scores)):
+            place = next(n for n, score in enumerate(scores) if isnan(score))
+            msg = f"row {place}: the model gives NaN; expected values that it was trained for"
+            raise ValueError(msg)
         return scores
 
 

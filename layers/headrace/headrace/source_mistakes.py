@@ -68,12 +68,15 @@ def _field_mistakes(place: str, kind: object) -> Iterator[str]:
     elif kind.required and kind.if_invalid != Invalid.QUARANTINE:
         yield f"{place}: required, so what is invalid cannot be missing; drop one of both"
     if isinstance(kind, Number) and not all(map(_bound, (kind.at_least, kind.at_most))):
-        yield f"{place}: bounds {kind.at_least} and {kind.at_most}; expected finite numbers or None"
+        got = f"{kind.at_least!r} and {kind.at_most!r}"
+        yield f"{place}: bounds {got}; expected finite numbers or None"
     elif isinstance(kind, Number) and kind.at_least is not None and kind.at_most is not None:
         if kind.at_least > kind.at_most:
             yield f"{place}: at_least {kind.at_least} is above at_most {kind.at_most}; swap them"
     elif isinstance(kind, Text) and not isinstance(kind.one_of, tuple):
         yield f"{place}: one_of is {kind.one_of!r}; expected a tuple of texts, such as ('a', 'b')"
+    elif isinstance(kind, Text) and not all(isinstance(each, str) for each in kind.one_of):
+        yield f"{place}: one_of is {kind.one_of!r}; expected texts only, such as ('1', '2')"
     elif isinstance(kind, Text) and kind.max_length < 1:
         yield f"{place}: max_length is {kind.max_length}; expected 1 or more"
 
@@ -102,6 +105,9 @@ def _rule_mistakes(place: str, source: Source, rule: object) -> Iterator[str]:
         yield f"{place}: if_broken is {rule.if_broken!r}; expected one of {_OUTCOMES}"
     if (rule.if_broken == Invalid.MISSING) != bool(rule.fields):
         yield f"{place}: fields are {rule.fields!r}; expected those that go missing by it"
+    if not isinstance(rule.fields, (list, tuple)):
+        yield f"{place}: fields is {rule.fields!r}; expected a tuple of names, such as ('amount',)"
+        return
     for name in rule.fields:
         kind = source.fields.get(name)
         if kind is None or kind.required:

@@ -5,7 +5,7 @@ May import imputation, events and definition.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from headrace.definition import Definition
     from headrace.tables import Table
+
+_US_PER_SECOND = 1_000_000
 
 
 class TableRow(msgspec.Struct, frozen=True, array_like=True):
@@ -33,6 +35,21 @@ class TableRow(msgspec.Struct, frozen=True, array_like=True):
     loaded_at: int
     values: list[float | None]
     newest: bool = False
+
+
+class LookedUp(NamedTuple):
+    """What an entity's rows say as of an instant.
+
+    Attributes:
+        values: For each of ``TableReader.names``, the value, and why it is absent where it is None.
+        ages: Table -> seconds from the load of its row to that instant, expired rows too.
+    """
+
+    values: Sequence[tuple[float | None, Cause]]
+    ages: dict[str, float]
+
+
+NO_TABLES = LookedUp((), {})
 
 
 def row_key(table: str, entity_id: str) -> str:
@@ -52,9 +69,7 @@ class TableReader:
         """The features that an entity's tables give."""
         return tuple(name for table in self._tables.get(entity, ()) for name in table.features)
 
-    def features(
-        self, entity: str, rows: Sequence[TableRow], as_of: int
-    ) -> list[tuple[float | None, Cause]]:
+    def look_up(self, entity: str, rows: Sequence[TableRow], as_of: int) -> LookedUp:
         """What an entity's rows say as of an instant.
 
         Args:
@@ -62,22 +77,23 @@ class TableReader:
             rows: Of the entity, any tables, any loads.
             as_of: Arrival of the event, or time of the run, microseconds UTC: what was loaded
                 later is not seen, unless older rows are not kept.
-
-        Returns:
-            For each of ``names``, the value, and why it is absent where it is None.
         """
-        found: list[tuple[float | None, Cause]] = []
+        found, ages = list[tuple[float | None, Cause]](), dict[str, float]()
         for table in self._tables.get(entity, ()):
             row = _newest(rows, table.name, as_of)
+            age = 0 if row is None else max(0, as_of - row.loaded_at)
             if row is None:
                 found += [(None, Cause.NEVER_SEEN)] * len(table.fields)
-            elif as_of - row.loaded_at > microseconds(table.valid_for):
+            elif age > microseconds(table.valid_for):
                 found += [(None, Cause.EXPIRED)] * len(table.fields)
             elif len(row.values) != len(table.fields):
                 found += [(None, Cause.LOOKUP_FAILED)] * len(table.fields)
+                continue
             else:
                 found += [(value, Cause.NOT_IN_TABLE) for value in row.values]
-        return found
+            if row is not None:
+                ages[table.name] = age / _US_PER_SECOND
+        return LookedUp(found, ages)
 
 
 def _newest(rows: Iterable[TableRow], table: str, as_of: int) -> TableRow | None:

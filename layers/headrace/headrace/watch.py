@@ -33,6 +33,9 @@ minutes, 105,000 times a year: one false alarm in ten years of a field and kind.
 LEAST_SHARE = 0.01
 """Smaller shares are not worth an alarm, however certain."""
 
+PORTION, PORTION_US = 500, 10_000_000
+"""What a sparse watch looks at together: so many events, or those of so many microseconds."""
+
 LEAST_RATIO = 3.0
 _LEAST_EVENTS = 50
 _LOW, _HIGH = LEVELS.index(0.001), LEVELS.index(0.999)
@@ -143,6 +146,27 @@ class Watch:
                     yield finding
 
 
+class SparseWatch:
+    """A watch of events that come one by one: a look at every one would cost more than its score.
+
+    What the last ten seconds brought to an instance that then ends is not looked at.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self._watch = Watch(reference)
+        self._waiting: list[Event] = []
+
+    def note(self, events: Sequence[Event]) -> list[Finding]:
+        """As of ``Watch.note``, for 500 events or ten seconds together."""
+        self._waiting += events
+        waiting = self._waiting
+        lasted = waiting[-1].arrival - waiting[0].arrival if waiting else 0
+        if len(waiting) < PORTION and lasted < PORTION_US:
+            return []
+        self._waiting = []
+        return self._watch.note(waiting)
+
+
 def _count(counts: _Counts, name: str, reference: FieldReference, events: Sequence[Event]) -> None:
     values = [value for event in events if (value := getattr(event.fields, name)) is not None]
     counts.events += len(events)
@@ -174,12 +198,12 @@ def _count_outside(counts: _Counts, reference: FieldReference, values: Sequence[
 
 
 def _findings(name: str, reference: FieldReference, hour: _Counts, now: int) -> Iterator[Finding]:
-    of_training = (reference.missing + 1) / (reference.events + 1)
-    absent = hour.missing - hour.invalid
-    for kind, count, expected in (
-        (Kind.MISSING, absent, of_training),
-        (Kind.INVALID, hour.invalid, 1 / (reference.events + 1)),
+    absent = reference.missing - reference.invalid
+    for kind, count, of_training in (
+        (Kind.MISSING, hour.missing - hour.invalid, absent),
+        (Kind.INVALID, hour.invalid, reference.invalid),
     ):
+        expected = (of_training + 1) / (reference.events + 1)
         if _too_many(hour.events, count, expected):
             yield Finding(name, kind, now, hour.events, count / hour.events, expected)
     present = hour.events - hour.missing

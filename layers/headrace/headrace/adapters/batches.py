@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from headrace.adapters.aws import AWS_ERRORS, error_code
 from headrace.adapters.begun import InPlace
 from headrace.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from headrace.adapters.items import Item
     from headrace.adapters.lean import LeanCall
@@ -23,6 +23,18 @@ _FIRST_WAIT_SECONDS = 0.05
 T = TypeVar("T")
 
 
+class Read(NamedTuple):
+    """What a BatchGetItem gave.
+
+    Attributes:
+        items: Of all its tables.
+        left: What it left unprocessed, as DynamoDB says it: table -> its ``Keys``.
+    """
+
+    items: list[Item]
+    left: Item
+
+
 class BegunRead(InPlace, Generic[T]):
     """A BatchGetItem that was sent and is asked for once; fulfils ``begun.Begun``.
 
@@ -30,10 +42,17 @@ class BegunRead(InPlace, Generic[T]):
         call: That was sent.
         what: Its items are, for errors.
         found: What they make.
+        optional: Names of the tables whose keys may be left unprocessed.
     """
 
-    def __init__(self, call: LeanCall, what: str, found: Callable[[list[Item]], T]) -> None:
-        self._call, self._what, self._found = call, what, found
+    def __init__(
+        self,
+        call: LeanCall,
+        what: str,
+        found: Callable[[Read], T],
+        optional: Collection[str] = (),
+    ) -> None:
+        self._call, self._what, self._found, self._optional = call, what, found, optional
 
     def done(self) -> bool:
         """See ``Begun``."""
@@ -59,7 +78,7 @@ class BegunRead(InPlace, Generic[T]):
         """What the items make.
 
         Raises:
-            StoreUnavailable: DynamoDB did not answer, or left keys unprocessed.
+            StoreUnavailable: DynamoDB did not answer, or left keys unprocessed that it may not.
         """
         try:
             answer = self._call.result()
@@ -67,27 +86,43 @@ class BegunRead(InPlace, Generic[T]):
             msg = f"{self._what} cannot be read: {error_code(error)}"
             raise StoreUnavailable(msg) from error
         left = answer.get("UnprocessedKeys", {})
-        if left:
+        if not left.keys() <= set(self._optional):
             raise _unprocessed(self._what, left, 1)
-        return self._found(_items(answer))
+        return self._found(Read(_items(answer), left))
 
 
 class BatchReader:
-    """BatchGetItem; unprocessed keys are asked for again, so many rounds at most."""
+    """BatchGetItem; unprocessed keys are asked for again, so many rounds at most.
 
-    def __init__(self, client: Any, clock: Clock, rounds: int = ROUNDS) -> None:
-        self._client, self._clock, self._rounds = client, clock, rounds
+    Args:
+        client: Of DynamoDB.
+        clock: To wait with.
+        rounds: How often keys are asked for that were left unprocessed.
+        optional: Names of the tables whose keys may be left unprocessed at the end.
+    """
 
-    def begin(
-        self, request: Item, what: str, found: Callable[[list[Item]], T]
-    ) -> BegunRead[T] | None:
+    def __init__(
+        self, client: Any, clock: Clock, rounds: int = ROUNDS, optional: Collection[str] = ()
+    ) -> None:
+        self._client, self._clock = client, clock
+        self._rounds, self._optional = rounds, optional
+
+    def begin(self, request: Item, what: str, found: Callable[[Read], T]) -> BegunRead[T] | None:
         """Send a request without waiting; None where the client cannot, or would ask again."""
         begin = getattr(self._client, "begin_batch_get_item", None)
         call = begin(RequestItems=request) if begin and self._rounds == 1 else None
-        return None if call is None else BegunRead(call, what, found)
+        return None if call is None else BegunRead(call, what, found, self._optional)
 
     def get(self, request: Item, what: str) -> list[Item]:
         """The items of all tables of a request; ``what`` they are, for errors."""
+        return self.read(request, what).items
+
+    def read(self, request: Item, what: str) -> Read:
+        """The same with what was left.
+
+        Raises:
+            StoreUnavailable: DynamoDB did not answer, or left keys unprocessed that it may not.
+        """
         items: list[Item] = []
         for attempt in range(1, self._rounds + 1):
             try:
@@ -98,9 +133,11 @@ class BatchReader:
             items += _items(answer)
             request = answer.get("UnprocessedKeys", {})
             if not request:
-                return items
+                return Read(items, {})
             if attempt < self._rounds:
                 self._clock.sleep(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
+        if request.keys() <= set(self._optional):
+            return Read(items, request)
         raise _unprocessed(what, request, self._rounds)
 
 

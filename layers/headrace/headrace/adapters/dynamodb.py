@@ -19,6 +19,7 @@ from headrace.adapters.batches import (
     WRITE_LIMIT,
     BatchReader,
     BegunRead,
+    Read,
     put_items,
 )
 from headrace.adapters.items import (
@@ -47,7 +48,7 @@ from headrace.scores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from headrace.ports import Clock, Segment, StateWrite, StoredState
 
@@ -65,11 +66,19 @@ class DynamoStates:
         table: Its name.
         clock: To wait with.
         rounds: How often keys are asked for that were left unprocessed.
+        optional: Other tables that are read with it and whose keys may be left unprocessed.
     """
 
-    def __init__(self, client: Any, table: str, clock: Clock, rounds: int = ROUNDS) -> None:
+    def __init__(
+        self,
+        client: Any,
+        table: str,
+        clock: Clock,
+        rounds: int = ROUNDS,
+        optional: Collection[str] = (),
+    ) -> None:
         self._client, self._table = client, table
-        self._batch = BatchReader(client, clock, rounds)
+        self._batch = BatchReader(client, clock, rounds, optional)
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredState]:
         """See the port: BatchGetItem, consistent, unprocessed keys asked for again."""
@@ -119,7 +128,7 @@ class DynamoStates:
         return ScanPage(items, last["entity"]["S"] if last else None)
 
     def _read_group(self, keys: list[str]) -> dict[str, StoredState]:
-        return self._found(keys, self._batch.get(self._request(keys), "states"))
+        return self._found(keys, self._batch.read(self._request(keys), "states"))
 
     def _groups(self, keys: Iterable[str]) -> Iterable[list[str]]:
         """Keys that fit one request."""
@@ -130,9 +139,9 @@ class DynamoStates:
         wanted = {"Keys": [{"entity": {"S": key}} for key in keys], "ConsistentRead": True}
         return {self._table: wanted}
 
-    def _found(self, keys: list[str], items: list[Item]) -> dict[str, StoredState]:
+    def _found(self, keys: list[str], read: Read) -> dict[str, StoredState]:
         """What the items of a request for keys make; keys without one are left out."""
-        return {item["entity"]["S"]: stored_state(item) for item in items}
+        return {item["entity"]["S"]: stored_state(item) for item in read.items}
 
     def _put(self, write: StateWrite) -> str:
         """Put one item; "" or the code of what went wrong."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
-from headrace.adapters.batches import READ_LIMIT, ROUNDS, WRITE_LIMIT, put_items
+from headrace.adapters.batches import READ_LIMIT, ROUNDS, WRITE_LIMIT, Read, put_items
 from headrace.adapters.dynamodb import DynamoStates
 from headrace.adapters.items import Item, stored_state
 from headrace.errors import StoreUnavailable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _US_PER_SECOND = 1_000_000
 _LOAD = "load#"
+_UNREAD: Item = {}  # in place of a row that could not be looked up
 _decode = msgspec.msgpack.Decoder(list[float | None]).decode
 
 
@@ -45,7 +46,8 @@ class DynamoStatesWithRows(DynamoStates):
         names: Of both DynamoDB tables.
         tables: Entity -> names of its tables.
         clock: To wait with.
-        rounds: How often keys are asked for that were left unprocessed.
+        rounds: How often keys are asked for that were left unprocessed. Who asks once, as a request
+            does, has no time to wait for rows: those that are left are failed look-ups.
     """
 
     def __init__(
@@ -56,7 +58,8 @@ class DynamoStatesWithRows(DynamoStates):
         clock: Clock,
         rounds: int = ROUNDS,
     ) -> None:
-        super().__init__(client, names.states, clock, rounds)
+        optional = (names.rows,) if rounds == 1 else ()
+        super().__init__(client, names.states, clock, rounds, optional)
         self._names, self._tables = names, tables
 
     def scan(self, entity: str, segment: Segment, cursor: str | None) -> ScanPage:
@@ -95,9 +98,10 @@ class DynamoStatesWithRows(DynamoStates):
             request[self._names.rows] = {"Keys": [{"row": {"S": row}} for row in rows]}
         return request
 
-    def _found(self, keys: list[str], items: list[Item]) -> dict[str, StoredState]:
-        states = {each["entity"]["S"]: each for each in items if "entity" in each}
-        rows = {each["row"]["S"]: each for each in items if "row" in each}
+    def _found(self, keys: list[str], read: Read) -> dict[str, StoredState]:
+        states = {each["entity"]["S"]: each for each in read.items if "entity" in each}
+        rows = {each["row"]["S"]: each for each in read.items if "row" in each}
+        rows |= {key["row"]["S"]: _UNREAD for key in _keys_left(read, self._names.rows)}
         found = {key: _stored(states.get(key), self._rows_of(key, rows)) for key in keys}
         return {key: stored for key, stored in found.items() if stored is not None}
 
@@ -171,6 +175,11 @@ class DynamoTable:
 
     def _put_chunk(self, items: list[Item]) -> None:
         put_items(self._client, self._clock, self._table, items, "rows")
+
+
+def _keys_left(read: Read, table: str) -> list[Item]:
+    left: list[Item] = read.left.get(table, {}).get("Keys", [])
+    return left
 
 
 def _key(row: str) -> Item:

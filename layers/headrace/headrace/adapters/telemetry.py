@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from headrace.outcome import Outcome
     from headrace.requests import EntityScore
     from headrace.runs import Order, Report
-    from headrace.scores import ScoreRecord
     from headrace.table_load import TableLoad
     from headrace.watch import Finding
 
@@ -55,9 +53,34 @@ def note_outcome(outcome: Outcome) -> None:
         "Records": outcome.records,
         "Scored": outcome.scored,
         "Repeated": outcome.repeated,
-        "Late": outcome.late,
         "Conflicts": outcome.conflicts,
         "Quarantined": sum(outcome.quarantined.values()),
+        "Deferred": outcome.deferred,
+        "FailedBatches": int(outcome.failed is not None and not outcome.deferred),
+    }
+    for lag in _spread(outcome.lags):
+        metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
+    for late in _spread(outcome.lateness):
+        metrics.add_metric("Lateness", MetricUnit.Seconds, late)
+    for name, count in counts.items():
+        metrics.add_metric(name, MetricUnit.Count, count)
+    _count_by("Quarantined", "reason", outcome.quarantined)
+    counts |= _note_scores(outcome)
+    level = logger.error if counts["FailedBatches"] else logger.info
+    level("batch", extra={**counts, "failed": outcome.failed, "error": outcome.error})
+
+
+def note_answers(outcome: Outcome) -> None:
+    """Metrics of events that were answered, and a log line where not all are from real time."""
+    _note_scores(outcome)
+    if outcome.reasons:
+        logger.warning("fallback", extra={"reasons": outcome.reasons, "rungs": outcome.rungs})
+
+
+def _note_scores(outcome: Outcome) -> dict[str, int]:
+    """What stream and endpoint count together: where scores come from, and what they lacked."""
+    counts = {
+        "Late": outcome.late,
         "UnknownFields": sum(outcome.unknown_fields.values()),
         "Imputed": sum(outcome.imputed.values()),
         "Invalid": sum(outcome.invalid.values()),
@@ -65,28 +88,20 @@ def note_outcome(outcome: Outcome) -> None:
         "Degraded": sum(outcome.degraded.values()),
         "Findings": len(outcome.findings),
         "Stale": sum(outcome.stale.values()),
-        "Deferred": outcome.deferred,
-        "FailedBatches": int(outcome.failed is not None and not outcome.deferred),
-        # shares of rungs are over stream and requests together
         **{f"Rung{name}": outcome.rungs[rung] for rung, name in _RUNGS.items()},
     }
-    for lag in _spread(outcome.lags):
-        metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
-    for late in _spread(outcome.lateness):
-        metrics.add_metric("Lateness", MetricUnit.Seconds, late)
-    for entity, ages in outcome.ages.items():
-        _spread_by("Freshness", "entity", entity, ages)
     for name, count in counts.items():
         metrics.add_metric(name, MetricUnit.Count, count)
-    _count_by("Quarantined", "reason", outcome.quarantined)
+    for entity, ages in outcome.ages.items():
+        _spread_by("Freshness", "entity", entity, ages)
     _count_by("Imputed", "cause", outcome.imputed)
     _count_by("Invalid", "field", outcome.invalid)
     _count_by("Accepted", "field", outcome.accepted)
     _count_by("Stale", "entity", outcome.stale)
+    _count_by("Fallbacks", "reason", outcome.reasons)
     for finding in outcome.findings:
         _note_finding(finding)
-    level = logger.error if counts["FailedBatches"] else logger.info
-    level("batch", extra={**counts, "failed": outcome.failed, "error": outcome.error})
+    return counts
 
 
 def _note_finding(finding: Finding) -> None:
@@ -95,17 +110,6 @@ def _note_finding(finding: Finding) -> None:
         single.add_dimension("kind", finding.kind)
     numbers = {name: value for name, value in finding._asdict().items() if name != "since"}
     logger.warning("unlike training", extra=numbers)
-
-
-def note_answers(records: Sequence[ScoreRecord]) -> None:
-    """Metrics of events that were answered: their rungs, and why not all are from real time."""
-    rungs = Counter(record.rung for record in records)
-    for rung, name in _RUNGS.items():  # zeros too: alarms reckon with all four
-        metrics.add_metric(f"Rung{name}", MetricUnit.Count, rungs[rung])
-    reasons = Counter(str(record.reason) for record in records if record.reason is not None)
-    _count_by("Fallbacks", "reason", reasons)
-    if reasons:
-        logger.warning("fallback", extra={"reasons": reasons, "rungs": rungs})
 
 
 def note_look_up(found: EntityScore) -> None:

@@ -51,29 +51,33 @@ class Report:
             **self.used,
             **self.sizes,
             "lost": self.lost,
+            "imputed_by_cause": [
+                {"column": column, "cause": cause, "events": events}
+                for column, cause, events in imputed_by_cause(self.found.scores)
+            ],
             "findings": [_told(each) for each in self.found.findings],
             **({"compared": compared} if compared else {}),
         }
 
     def show(self) -> None:
-        """Print tables: counts, what differs from training, and how runs compare."""
+        """Print tables: counts, imputations, what differs from training, how runs compare."""
         out.print(self._counts())
+        if imputed := imputed_by_cause(self.found.scores):
+            out.print(_imputed(imputed, len(self.found.scores)))
         if self.found.findings:
             out.print(_findings(self.found.findings))
         if self.qualities:
             out.print(_qualities(self.qualities))
 
     def _counts(self) -> Table:
-        scores = self.found.scores
-        table = Table(title=f"{len(scores):,} scores in {self.path}", show_header=False)
+        title = f"{len(self.found.scores):,} scores in {self.path}"
+        table = Table(title=title, show_header=False)
         for name, count in self.found.counts.items():
             table.add_row(name, f"{count:,}")
         for name, per_event in self.used.items():
             table.add_row(f"{name.replace('_', ' ')} per event", f"{per_event:g}")
         for name, size in self.sizes.items():
             table.add_row(name.replace("_", " "), f"{size:,.0f} on average")
-        for name, share in _top_imputed(scores) if len(scores) else ():
-            table.add_row(f"imputed {name}", f"{share:.2%} of events")
         table.add_row("lost", f"{self.lost:,}")
         return table
 
@@ -116,6 +120,15 @@ def _qualities(qualities: dict[str, Quality]) -> Table:
     return table
 
 
-def _top_imputed(scores: pl.DataFrame) -> list[tuple[str, float]]:
-    counts = scores.get_column("imputed").explode().drop_nulls().value_counts(sort=True)
-    return [(name, count / len(scores)) for name, count in counts.head(5).iter_rows()]
+def imputed_by_cause(scores: pl.DataFrame) -> list[tuple[str, str, int]]:
+    """Column, cause and number of events, the commonest first, of the events with scores."""
+    pairs = scores.select("imputed", "causes").explode("imputed", "causes").drop_nulls()
+    counts = pairs.group_by("imputed", "causes").len()
+    return counts.sort("len", "imputed", "causes", descending=[True, False, False]).rows()
+
+
+def _imputed(counts: Sequence[tuple[str, str, int]], scores: int) -> Table:
+    table = Table("imputed", "cause", "events", "share", title="Imputed, of the events with scores")
+    for column, cause, events in counts:
+        table.add_row(column, cause, f"{events:,}", f"{events / scores:.2%}")
+    return table

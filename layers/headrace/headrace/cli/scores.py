@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
+import msgspec
 import typer
 from rich.table import Table
 
-from headrace.cli.terminal import AsJson, errors_told, fail, find_project, out, print_json
+from headrace.answers import recompute
+from headrace.cli.terminal import (
+    AsJson,
+    err,
+    errors_told,
+    fail,
+    find_project,
+    model_dir_of,
+    out,
+    print_json,
+)
 from headrace.local.http import call
 from headrace.local.session import read_session
+from headrace.model import load_bundle
+from headrace.scores import BatchScore, ScoreRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SHOWN = (
+    "score", "rung", "reason", "causes", "given", "age", "ages", "table_ages", "event_time",
+    "as_of", "model_version", "late",
+)  # fmt: skip
 
 
 def scores(
     entity: Annotated[str, typer.Argument(help="Entity, such as customer; or `event`.")],
     entity_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the event's.")],
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compute it again from its record and the project's bundle."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Ask the running `headrace up` for an entity's best score, or with `event` for an event's.
@@ -31,23 +56,49 @@ def scores(
     body = reply.json()
     if reply.status != 200:
         fail(str(body.get("detail") or body.get("message") or body))
+    if verify:
+        with errors_told():
+            _verify(body)
     if json:
         print_json(body)
         return
+    out.print(score_table(f"{entity} {entity_id}", body))
+
+
+def _verify(body: Mapping[str, Any]) -> None:
+    """Hold a score against what its record and the bundle give; leave where they differ."""
     record = body.get("record") or body
-    table = Table(title=f"{entity} {entity_id}", show_header=False)
-    for field in ("score", "rung", "age", "event_time", "as_of", "model_version", "late"):
-        if field in body or field in record:
-            table.add_row(field, _shown(field, body.get(field, record.get(field))))
+    if "features" not in record:
+        fail(f"rung is {body['rung']}, without a record of features; nothing to compute again")
+    kind: type[BatchScore | ScoreRecord] = BatchScore if "as_of" in record else ScoreRecord
+    again = recompute(msgspec.convert(record, kind), load_bundle(model_dir_of(None)))
+    if again != record["score"]:
+        fail(f"computed again, the score is {again!r}; the record says {record['score']!r}")
+    err.print("Computed again from its record: the same to the last bit.")
+
+
+def score_table(title: str, body: Mapping[str, Any]) -> Table:
+    """A score with where it comes from, and each column with what stood in for it."""
+    record = body.get("record") or body
+    table = Table(title=title, show_header=False)
+    for field in _SHOWN:
+        value = body.get(field, record.get(field))
+        if value not in (None, "", {}):
+            table.add_row(field, f"{value:,.0f} s" if field == "age" else _text(value))
     for column, value in record.get("features", {}).items():
+        seen = "NaN" if value is None else f"{value:g}"
         imputed = record["imputed"].get(column)
-        table.add_row(
-            column, f"{value:g}" + (f"  (imputed: {imputed['cause']})" if imputed else "")
-        )
-    out.print(table)
+        table.add_row(column, f"{seen}  ({_imputed(imputed)})" if imputed else seen)
+    return table
 
 
-def _shown(field: str, value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f} s" if field == "age" else str(value)
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {each}" for name, each in value.items())
+    return str(value)
+
+
+def _imputed(imputed: Mapping[str, Any]) -> str:
+    if imputed["value"] is None:
+        return f"absent: {imputed['cause']}, {imputed['policy']}"
+    return f"imputed: {imputed['cause']}, {imputed['policy']}"

@@ -10,6 +10,7 @@ import joblib
 import msgspec
 import numpy as np
 
+from headrace.definition import INDICATOR, AsNan
 from headrace.errors import BundleError
 from headrace.loading import definition_hash, load_definition
 from headrace.model import (
@@ -30,9 +31,10 @@ from headrace.model import (
     read_verified,
     sha256,
 )
-from headrace.offline.compile import Compiled, compiled_for
+from headrace.offline.compile import Compiled, compiled_for, nan_taken
 from headrace.offline.model_card import CARD, how_trained, model_card
 from headrace.onnx_model import OnnxModel
+from headrace.policies import steps
 from headrace.sklearn_model import SklearnModel, unpickled
 
 if TYPE_CHECKING:
@@ -54,11 +56,13 @@ def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> M
         The manifest.
 
     Raises:
-        BundleError: There are no training rows.
+        BundleError: There are no training rows, or the definition leaves an input absent in which
+            the estimator does not take NaN.
         NotCompiled: The model does not compile to one that scores alike, and the definition
             refuses that; an existing bundle stays as it was.
     """
     rows = np.asarray(trained.inputs, dtype=np.float64)
+    _require_nan_taken(definition, trained.estimator, rows)
     golden = _golden_rows(trained)
     proof = {"training": rows, "golden": golden}
     thresholds = _thresholds(trained.prior, trained.threshold)
@@ -158,6 +162,25 @@ def manifest_of(definition: Definition, estimator: str) -> Manifest:
         metrics={},
         files={},
     )
+
+
+def _require_nan_taken(definition: Definition, estimator: Any, rows: Matrix) -> None:
+    """What training data never lacks can still be absent live, and the model would refuse it."""
+    left = [
+        name
+        for name in definition.inputs
+        if not name.endswith(INDICATOR) and AsNan() in steps(definition.policy(name))
+    ]
+    if not left or not len(rows):
+        return
+    refused = sorted(set(left) - set(nan_taken(estimator, rows[0], definition.inputs)))
+    if refused:
+        msg = (
+            f"imputation: AsNan() leaves {', '.join(refused)} absent, where "
+            f"{type(estimator).__name__} takes no NaN; expected another policy, or an estimator "
+            "that takes NaN, such as HistGradientBoostingClassifier or one behind an imputer"
+        )
+        raise BundleError(msg)
 
 
 def _golden_rows(trained: Trained) -> Matrix:

@@ -150,8 +150,13 @@ def certify(
         rows_over=int((differences > TOLERANCE).sum()),
         flips={f"{t:.6g}": int(((wanted >= t) != (got >= t)).sum()) for t in thresholds},
         rows_apart=rows_apart(model, whole[~np.isnan(got)]),
-        takes_nan=[inputs[place] for place in _taken(original, data[0], (np.nan,))],
+        takes_nan=nan_taken(estimator, data[0], inputs),
     )
+
+
+def nan_taken(estimator: Any, row: Matrix, inputs: Sequence[str]) -> list[str]:
+    """Names of the inputs in which an estimator takes NaN, tried in a row that it takes."""
+    return [inputs[place] for place in _taken(SklearnModel(estimator), row, (np.nan,))]
 
 
 def require(certificate: Certificate, name: str) -> None:

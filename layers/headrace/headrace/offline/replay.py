@@ -65,8 +65,8 @@ class ScoreColumns(MemoryScores):
         self._scores, self._late = array("d"), array("B")
         self._features = array("d")  # row after row; a record's features are always in one order
         self._texts: dict[str, _Interned] = {
-            "rung": _Interned(), "model_version": _Interned(), "imputed": _Interned()
-        }  # fmt: skip
+            name: _Interned() for name in ("rung", "model_version", "imputed", "causes")
+        }
 
     def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port."""
@@ -92,12 +92,14 @@ class ScoreColumns(MemoryScores):
         self._texts["rung"].append(str(record.rung))
         self._texts["model_version"].append(record.model_version)
         self._texts["imputed"].append(" ".join(record.imputed))
+        self._texts["causes"].append(" ".join([each.cause for each in record.imputed.values()]))
 
     def frame(self, feed: Feed) -> pl.DataFrame:
         """One row per kept score, in the order of the feed.
 
         Columns: the source's id, ``event_time``, ``score``, ``rung``, ``model_version``,
-        ``late``, ``imputed`` (names), and every feature and input after imputation.
+        ``late``, ``imputed`` (names), ``causes`` (of these), and every feature and input after
+        imputation.
         """
         source = feed.source
         values = np.frombuffer(self._features).reshape(len(self._ids), len(self._names)).T
@@ -112,9 +114,13 @@ class ScoreColumns(MemoryScores):
             }
         ).with_columns(
             pl.col("score", *self._columns).fill_nan(None),
-            imputed=pl.when(pl.col("imputed") != "")
-            .then(pl.col("imputed").str.split(" "))
-            .otherwise(pl.lit([], dtype=pl.List(pl.String))),
+            *(
+                pl.when(pl.col(name) != "")
+                .then(pl.col(name).str.split(" "))
+                .otherwise(pl.lit([], dtype=pl.List(pl.String)))
+                .alias(name)
+                for name in ("imputed", "causes")
+            ),
         )
         events = feed.frame.select(
             pl.col(source.id), event_time=pl.col(source.time), id=pl.col(source.id).cast(pl.String)

@@ -193,7 +193,10 @@ def reference_of(definition: Definition, events: Feed, split: Split) -> Referenc
         for name, kind in definition.scored.fields.items()
         if name in frame.columns
     }
-    return fit_reference(definition, columns)
+    invalid = {
+        name: found.count(None) - frame[name].null_count() for name, found in columns.items()
+    }
+    return fit_reference(definition, columns, invalid)
 
 
 def _valid(values: pl.Series, kind: Field) -> pl.Series:
