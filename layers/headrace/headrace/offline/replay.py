@@ -65,8 +65,8 @@ class ScoreColumns(MemoryScores):
         self._scores, self._late = array("d"), array("B")
         self._features = array("d")  # row after row; a record's features are always in one order
         self._texts: dict[str, _Interned] = {
-            "rung": _Interned(), "model_version": _Interned(), "imputed": _Interned()
-        }  # fmt: skip
+            name: _Interned() for name in ("rung", "model_version", "definition_hash", "imputed")
+        }
 
     def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
         """See the port."""
@@ -91,13 +91,15 @@ class ScoreColumns(MemoryScores):
         self._late.append(record.late)
         self._texts["rung"].append(str(record.rung))
         self._texts["model_version"].append(record.model_version)
+        self._texts["definition_hash"].append(record.definition_hash)
         self._texts["imputed"].append(" ".join(record.imputed))
 
     def frame(self, feed: Feed) -> pl.DataFrame:
         """One row per kept score, in the order of the feed.
 
         Columns: the source's id, ``event_time``, ``score``, ``rung``, ``model_version``,
-        ``late``, ``imputed`` (names), and every feature and input after imputation.
+        ``definition_hash``, ``late``, ``imputed`` (names), and every feature and input after
+        imputation.
         """
         source = feed.source
         values = np.frombuffer(self._features).reshape(len(self._ids), len(self._names)).T
