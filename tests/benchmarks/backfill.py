@@ -150,26 +150,30 @@ def pandas_rolling(events: pl.DataFrame, labels: pl.DataFrame) -> dict[str, Arra
 
     columns: dict[str, Array] = {}
     frame = pd.DataFrame({name: events[name].to_numpy() for name in events.columns})
-    frame = frame.sort_values(["customer_id", "event_time"], kind="stable")
-    customers = frame.set_index("event_time").groupby("customer_id")["amount"]
+    fraud = pd.DataFrame({n: labels[n].to_numpy() for n in ("transaction_id", "is_fraud")})
+    frame = frame.merge(fraud, on="transaction_id", how="left")
+
+    def put(name: str, order: Any, values: Array) -> None:
+        columns[name] = np.empty(len(values))
+        columns[name][order] = values
+
+    mine = frame.sort_values(["customer_id", "event_time"], kind="stable")
+    customers = mine.set_index("event_time").groupby("customer_id")["amount"]
     for days in WINDOWS:
         rolled = customers.rolling(f"{days}D")
-        columns[f"customer_count_{days}d"] = rolled.count().to_numpy()
-        columns[f"customer_amount_mean_{days}d"] = rolled.mean().to_numpy()
-    frauds = pd.DataFrame({n: labels[n].to_numpy() for n in ("transaction_id", "is_fraud")})
-    frame = frame.merge(frauds, on="transaction_id").sort_values(
-        ["terminal_id", "event_time"], kind="stable"
-    )
-    terminals = frame.set_index("event_time").groupby("terminal_id")["is_fraud"]
+        put(f"customer_count_{days}d", mine.index, rolled.count().to_numpy())
+        put(f"customer_amount_mean_{days}d", mine.index, rolled.mean().to_numpy())
+    mine = frame.sort_values(["terminal_id", "event_time"], kind="stable")
+    terminals = mine.set_index("event_time").groupby("terminal_id")["is_fraud"]
     delay = terminals.rolling(f"{DELAY}D")
     recent_count, recent_sum = delay.count().to_numpy(), delay.sum().to_numpy()
     for days in WINDOWS:
         rolled = terminals.rolling(f"{DELAY + days}D")
         count = rolled.count().to_numpy() - recent_count
-        columns[f"terminal_count_{days}d"] = count
+        put(f"terminal_count_{days}d", mine.index, count)
         with np.errstate(invalid="ignore"):
-            fraud = (rolled.sum().to_numpy() - recent_sum) / count
-        columns[f"terminal_is_fraud_mean_{days}d"] = fraud
+            rate = (rolled.sum().to_numpy() - recent_sum) / count
+        put(f"terminal_is_fraud_mean_{days}d", mine.index, rate)
     return columns
 
 

@@ -34,6 +34,16 @@ def replayed(data: Path, name: str, folder: Path, *options: str) -> pl.DataFrame
     return pl.read_parquet(out)
 
 
+def backfilled(data: Path, name: str, folder: Path, *options: str) -> pl.DataFrame:
+    out = folder / "features.parquet"
+    files = ["--events", str(data / f"{name}_events.parquet")]
+    files += ["--labels", str(data / f"{name}_labels.parquet"), "--out", str(out)]
+    result = CliRunner().invoke(app, ["backfill", *files, *options])
+    assert result.exit_code == 0, result.output
+    no_label = pl.col("^terminal_is_fraud_mean_.*$")
+    return pl.read_parquet(out).with_columns(no_label.fill_null(0.0))  # as the oracle has it
+
+
 def differences(found: pl.DataFrame, expected: pl.DataFrame) -> dict[str, int]:
     """Feature -> rows that differ, beyond the pairs of one customer in one second."""
     both = expected.join(found, on="transaction_id", suffix="_found")
@@ -99,3 +109,27 @@ def test_memory_and_kinesis_give_the_same_rows(oracle_data: Path, tmp_path: Path
 
     assert memory.height > 400
     assert memory.equals(kinesis)
+
+
+@pytest.mark.parametrize("knowledge", ["--as-known", "--as-happened"])
+def test_backfill_of_the_whole_card_data_gives_every_expected_feature(
+    oracle_data: Path, tmp_path: Path, knowledge: str
+) -> None:
+    found = backfilled(oracle_data, "card", tmp_path, knowledge)
+    expected = without_ties(oracle_data, "card")
+
+    assert found.height == 585_177
+    assert expected.height > 441_000
+    assert expected.join(found, on="transaction_id").height == expected.height
+    assert differences(found, expected) == {}
+
+
+def test_backfill_and_replay_give_the_same_rows_to_the_last_bit(
+    oracle_data: Path, tmp_path: Path
+) -> None:
+    found = backfilled(oracle_data, "card_small", tmp_path)
+    streamed = replayed(oracle_data, "card_small", tmp_path)
+    names = [*EXACT, *MEANS, "amount_to_mean_7d", "amount"]
+
+    assert found.height == 25_424
+    assert found.select(names).equals(streamed.select(names))

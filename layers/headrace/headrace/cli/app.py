@@ -46,6 +46,11 @@ COMMANDS = {
         "load_batch",
         "Load batch features: the rows of a table, in place of the former ones.",
     ),
+    "seed-state": Command(
+        "seed_state",
+        "seed_state",
+        "Write entity states from history, so that a stream starts warm.",
+    ),
     "batch": Command(
         "batch",
         "app",
@@ -62,6 +67,16 @@ COMMANDS = {
     "replay": Command(
         "replay", "replay", "Replay a file in order of arrival through the stream scorer."
     ),
+    "backfill": Command(
+        "backfill",
+        "backfill",
+        "Compute the features of every event at once, as the stream would have had them.",
+    ),
+    "skew": Command(
+        "skew",
+        "skew",
+        "Hold logged features against backfilled ones, and give each difference its reason.",
+    ),
     "train": Command(
         "train", "train", "Fit the model on replayed features, compile it and write the bundle."
     ),
@@ -69,6 +84,16 @@ COMMANDS = {
         "compile",
         "compile_model",
         "Compile the model of a bundle again, and print how its scores compare.",
+    ),
+    "plan": Command(
+        "plan",
+        "plan",
+        "Say what the stages from batch to real time cost, and what breaks first as traffic grows.",
+    ),
+    "openapi": Command(
+        "openapi",
+        "write_openapi",
+        "Print the endpoint of a definition as an OpenAPI document, for clients and for tools.",
     ),
     "plan": Command(
         "plan",

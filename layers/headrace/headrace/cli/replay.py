@@ -116,7 +116,8 @@ def replay(
 
     Events arrive at their event time, labels at `label_time`; a column `arrival_time` says
     otherwise. The scores file has one row per event: id, event_time, score, rung,
-    model_version, late, imputed with causes, and every feature in a column of its own.
+    model_version, definition_hash, late, imputed with causes, and every feature in a column of
+    its own.
     """
     _check_files(out_file, state_out, (events, labels))
     if compare and labels is None:

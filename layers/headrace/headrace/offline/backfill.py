@@ -64,7 +64,7 @@ class Backfilled:
 def backfill(
     definition: Definition,
     feeds: Sequence[Feed],
-    knowledge: Knowledge = Knowledge.AS_HAPPENED,
+    knowledge: Knowledge = Knowledge.AS_KNOWN,
     progress: Callable[[int], None] = lambda _: None,
     rows: Mapping[str, Sequence[TableRow]] | None = None,
 ) -> Backfilled:
@@ -185,9 +185,9 @@ def _add_computed(
         for start in range(0, len(scored), CHUNK):
             stop = min(start + CHUNK, len(scored))
             part = _rows({name: columns[name][start:stop] for name in known}, stop - start)
-            for event, found in zip(scored.events(np.arange(start, stop)), part, strict=True):
+            for fields, found in zip(scored.fields(np.arange(start, stop)), part, strict=True):
                 for name, function in functions:
-                    found[name] = computed(function, event.fields, found)
+                    found[name] = computed(function, fields, found)
                     values[name].append(found[name])
             progress(stop - start)
         columns.update({n: np.array(found, dtype=np.float64) for n, found in values.items()})

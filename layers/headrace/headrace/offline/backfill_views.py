@@ -151,7 +151,9 @@ class ViewBackfill:
         if view.hop or not len(rows):
             return np.empty(0, np.int64)
         many = np.flatnonzero(np.bincount(rows.code) > most)
-        mine = np.flatnonzero(np.isin(rows.code, many)) if len(many) else many
+        if not len(many):
+            return np.empty(0, np.int64)
+        mine = np.flatnonzero(np.isin(rows.code, many))
         kept_us = self.fold.retention + microseconds(view.source.ahead)
         kept_us += DELIVERED_AGAIN_US + _MINUTE_US
         floor = rows.code[mine] * rows.grid.span

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from headrace.field_checks import LARGEST_NUMBER, MAX_ID_LENGTH
 from headrace.offline.feed import payloads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -47,9 +47,9 @@ class History:
         rows: Place of each event in the file.
         time: Event time, microseconds UTC.
         arrival: Arrival time, microseconds UTC.
-        rank: Place in the order of arrival of all feeds, refused events included.
         late: Whether it arrived after its source's allowed lateness.
         refused: How many rows the decoder refused.
+        ranked: Gives the place of every row of the file in the order of arrival of all feeds.
         decoded: Place in ``rows`` -> the event, for those that went through the decoder.
     """
 
@@ -59,9 +59,9 @@ class History:
     rows: Ints
     time: Ints
     arrival: Ints
-    rank: Ints
     late: Mask
     refused: int
+    ranked: Callable[[], Ints]
     decoded: dict[int, Event] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -74,9 +74,15 @@ class History:
         return len(self.rows) == len(self.feed.frame)
 
     @cached_property
+    def rank(self) -> Ints:
+        """The place of each event in the order of arrival of all feeds."""
+        found = self.ranked()
+        return found if self.whole else found[self.rows]
+
+    @cached_property
     def in_order(self) -> bool:
         """Whether the file is in order of event time, and of arrival too."""
-        return _ascending(self.time) and _ascending(self.rank)
+        return _ascending(self.time) and _ascending(self.arrival)
 
     @cached_property
     def latest(self) -> int:
@@ -133,41 +139,57 @@ class History:
             found = found.scatter(list(self.decoded), pl.Series(values, dtype=pl.String))
         return found
 
+    def fields(self, places: Ints) -> Iterator[Any]:
+        """The fields of events, as the decoder would have given them."""
+        frame, source = self.feed.frame, self.source
+        names = [source.id, *source.entities, *(n for n in source.fields if n in frame.columns)]
+        numbers = [n for n in names if isinstance(source.fields.get(n), Number)]
+        part = frame.select(
+            pl.col(n).cast(pl.Float64, strict=False) if n in numbers else n for n in names
+        )[self.rows[places]]
+        make, at, decoded = self.fields_type, source.time, self.decoded
+        columns = [column.to_list() for column in part]
+        times = self.time[places].tolist()
+        for place, time, *values in zip(places.tolist(), times, *columns, strict=True):
+            if place in decoded:
+                yield decoded[place].fields
+            else:
+                yield make(**{at: us_to_time(time)}, **dict(zip(names, values, strict=True)))
+
     def events(self, places: Ints) -> Iterator[Event]:
         """Events as the decoder would have given them."""
-        frame = self.feed.frame[self.rows[places]]
-        source = self.source
-        names = [source.id, *source.entities, *(n for n in source.fields if n in frame.columns)]
-        floats = [n for n in names if isinstance(source.fields.get(n), Number)]
-        plain = frame.select(
-            pl.col(n) if n not in floats or frame.schema[n] == pl.Null
-            else pl.col(n).cast(pl.Float64, strict=False)
-            for n in names
-        )  # fmt: skip
-        for place, values in zip(places.tolist(), plain.iter_rows(), strict=True):
-            decoded = self.decoded.get(place)
-            yield decoded or self._event(place, dict(zip(names, values, strict=True)))
+        for place, fields in zip(places.tolist(), self.fields(places), strict=True):
+            yield self.decoded.get(place) or self._event(place, fields)
 
-    def _event(self, place: int, values: dict[str, Any]) -> Event:
-        source, time = self.source, int(self.time[place])
-        fields = self.fields_type(**{source.time: us_to_time(time)}, **values)
-        event_id = str(values[source.id])
+    def _event(self, place: int, fields: Any) -> Event:
+        source = self.source
+        event_id = str(getattr(fields, source.id))
         return Event(
             source,
             event_id,
             id_digest(source.name, event_id),
-            time,
+            int(self.time[place]),
             int(self.arrival[place]),
             bool(self.late[place]),
-            {each.name: entity_key(each.name, values[n]) for n, each in source.entities.items()},
+            {
+                each.name: entity_key(each.name, getattr(fields, name))
+                for name, each in source.entities.items()
+            },
             fields,
         )
 
 
 def histories(feeds: list[Feed], decoder: EventDecoder) -> list[History]:
     """The histories of feeds that arrive side by side; see ``feed.arrivals`` for their order."""
-    times = [_us(feed.frame, feed.arrival) for feed in feeds]
-    return [history(feed, decoder, rank) for feed, rank in zip(feeds, ranks(times), strict=True)]
+
+    @cache
+    def ranked() -> list[Ints]:
+        return ranks([_us(feed.frame, feed.arrival) for feed in feeds])
+
+    return [
+        history(feed, decoder, partial(lambda number: ranked()[number], number))
+        for number, feed in enumerate(feeds)
+    ]
 
 
 def ranks(arrivals: list[Ints]) -> list[Ints]:
@@ -194,13 +216,13 @@ def _ascending(values: Ints) -> bool:
     return bool((values[1:] >= values[:-1]).all())
 
 
-def history(feed: Feed, decoder: EventDecoder, rank: Ints) -> History:
+def history(feed: Feed, decoder: EventDecoder, ranked: Callable[[], Ints]) -> History:
     """What the decoder would accept of a feed.
 
     Args:
         feed: A file of one source.
         decoder: Of the definition.
-        rank: Place of each row in the order of arrival.
+        ranked: See ``History``.
     """
     source, frame = feed.source, feed.frame
     time, arrival = _us(frame, source.time), _us(frame, feed.arrival)
@@ -215,10 +237,10 @@ def history(feed: Feed, decoder: EventDecoder, rank: Ints) -> History:
         accepted = [event for event in events.values() if event is not None]
         decoded = dict(zip(places.tolist(), accepted, strict=True))
     if refused:
-        time, arrival, rank = time[kept], arrival[kept], rank[kept]
+        time, arrival = time[kept], arrival[kept]
     late = arrival - time > microseconds(source.lateness)
     fields_type = decoder.fields_type(source)
-    return History(source, feed, fields_type, kept, time, arrival, rank, late, refused, decoded)
+    return History(source, feed, fields_type, kept, time, arrival, late, refused, ranked, decoded)
 
 
 def _us(frame: pl.DataFrame, column: str) -> Ints:

@@ -65,7 +65,8 @@ class ScoreColumns(MemoryScores):
         self._scores, self._late = array("d"), array("B")
         self._features = array("d")  # row after row; a record's features are always in one order
         self._texts: dict[str, _Interned] = {
-            name: _Interned() for name in ("rung", "model_version", "imputed", "causes")
+            name: _Interned()
+            for name in ("rung", "model_version", "definition_hash", "imputed", "causes")
         }
 
     def put_new(self, records: Sequence[ScoreRecord], last: Sequence[LastScore] = ()) -> None:
@@ -91,6 +92,7 @@ class ScoreColumns(MemoryScores):
         self._late.append(record.late)
         self._texts["rung"].append(str(record.rung))
         self._texts["model_version"].append(record.model_version)
+        self._texts["definition_hash"].append(record.definition_hash)
         self._texts["imputed"].append(" ".join(record.imputed))
         self._texts["causes"].append(" ".join([each.cause for each in record.imputed.values()]))
 
@@ -98,7 +100,8 @@ class ScoreColumns(MemoryScores):
         """One row per kept score, in the order of the feed.
 
         Columns: the source's id, ``event_time``, ``score``, ``rung``, ``model_version``,
-        ``late``, ``imputed`` (names), ``causes`` (of these), and every feature and input after
+        ``definition_hash``, ``late``, ``imputed`` (names), ``causes`` (of these), and every
+        feature and input after
         imputation.
         """
         source = feed.source
