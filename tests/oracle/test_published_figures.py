@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ESTIMATORS = {
     "logistic_regression": make_pipeline(StandardScaler(), LogisticRegression()),
     "tree_of_depth_2": DecisionTreeClassifier(max_depth=2),
-    "forest": RandomForestClassifier(n_estimators=10),
+    "forest": RandomForestClassifier(n_estimators=25, max_depth=8),
 }
 
 
