@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from headrace.cli import app
 from headrace.local.session import FILE
 from headrace.model import load_bundle
+from headrace.offline.model_card import CARD
 from headrace.offline.simulator import Plan, simulate
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLAN = Plan(customers=80, terminals=100, days=40)
+SHORT = ["--gap-days", 2, "--test-days", 4]  # so that enough is left to tune the threshold on
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +47,14 @@ def test_train_writes_a_bundle_that_loads(
     for name in ("definition.py", "estimator.py"):
         shutil.copy(root / "layers/model" / name, tmp_path / name)
     options = ["--events", files[0], "--labels", files[1], "--model-dir", tmp_path, "--json"]
-    code, out, err = run("train", *options)
+    code, out, err = run("train", *options, *SHORT)
 
     assert code == 0, err
-    assert load_bundle(tmp_path).manifest.model_version == json.loads(out)["model_version"]
+    manifest = load_bundle(tmp_path).manifest
+    assert manifest.model_version == json.loads(out)["model_version"]
+    assert manifest.training["gap"] == "2 days, 0:00:00"
+    assert manifest.threshold is not None
+    assert manifest.model_version in (tmp_path / "bundle" / CARD).read_text(encoding="utf-8")
 
 
 def test_training_again_gives_the_same_bundle(
@@ -58,7 +64,7 @@ def test_training_again_gives_the_same_bundle(
         shutil.copy(root / "layers/model" / name, tmp_path / name)
     options = ["--events", files[0], "--labels", files[1], "--model-dir", tmp_path, "--json"]
 
-    first, second = run("train", *options), run("train", *options)
+    first, second = run("train", *options, *SHORT), run("train", *options, *SHORT)
 
     assert first[0] == 0, first[2]
     assert first[1] == second[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
 from rich.table import Table
 
 from headrace.cli.terminal import out
@@ -26,7 +27,7 @@ def show(deployment: Deployment, found: Sequence[Stage], ends: Sequence[Limit]) 
         out.print(_bill(deployment, stage))
     out.print(_size(deployment))
     out.print(_ends(ends))
-    out.print(_breaks(ends))
+    _tell_breaks(ends)
     out.print(_figures(deployment))
     out.print(deployment.table.note, style="dim", highlight=False)
 
@@ -35,7 +36,7 @@ def _totals(deployment: Deployment, found: Sequence[Stage]) -> Table:
     traffic, table = deployment.traffic, deployment.table
     entities = ", ".join(f"{count:,} of {name}" for name, count in traffic.entities.items())
     made = Table(
-        "stage", "USD a month", "million scores a month", "USD per million",
+        "stage", "USD a month", "million scores", "USD per million",
         title=f"{traffic.events_per_second:g} events/s, {traffic.requests_per_second:g} requests/s"
         f", peak {traffic.peak:g} times, {entities}",
         caption=f"list prices of {table.region}, {table.as_of}; your own nightly job is not in it",
@@ -82,30 +83,26 @@ def _size(deployment: Deployment) -> Table:
 
 def _ends(ends: Sequence[Limit]) -> Table:
     made = Table(
-        "what ends", "used", "limit", "unit", *(f"x{growth:,}" for growth in GROWTH),
-        "seen as", title="What breaks first as traffic grows, at this size",
+        "what ends", "used", "limit", "unit", "at times",
+        title="What ends as traffic grows, at this size",
     )  # fmt: skip
     for each in ends:
-        holds = ["ok" if each.holds(growth) else "[red]ends[/]" for growth in GROWTH]
-        used, limit = _number(each.used), _number(each.limit)
-        made.add_row(each.name, used, limit, each.unit, *holds, each.effect)
-    _right(made, 1, 2)
+        at = "never" if each.breaks_at is None else _number(each.breaks_at)
+        made.add_row(each.name, _number(each.used), _number(each.limit), each.unit, at)
+    _right(made, 1, 2, 4)
     return made
 
 
-def _breaks(ends: Sequence[Limit]) -> Table:
-    """By how much traffic what ends: each where it is first."""
-    made = Table("by", "ends", "at times the traffic", "move", title="In order")
+def _tell_breaks(ends: Sequence[Limit]) -> None:
+    """By how much traffic what ends, each where it is first: lines, since they may be long."""
+    reached = [(each, each.breaks_at) for each in ends if each.breaks_at is not None]
     for below, growth in pairwise((0, *GROWTH)):
-        found = [(each, each.breaks_at) for each in ends if each.breaks_at is not None]
-        first = [(each, at) for each, at in found if below <= at < growth]
-        by = "before you start" if growth == 1 else f"x{growth:,}"
+        first = [(each, at) for each, at in reached if below <= at < growth]
+        by = "Before you start" if growth == 1 else f"By {growth:,} times the traffic"
+        out.print(f"[bold]{by}[/]" + ("" if first else ": nothing"), highlight=False)
         for each, at in first:
-            made.add_row(by, each.name, f"{at:.3g}", each.moved_by)
-        if not first:
-            made.add_row(by, "nothing", "", "")
-    _right(made, 2)
-    return made
+            text = f"{each.name} at {at:.3g} times. Moved by {each.moved_by}. Else {each.effect}."
+            out.print(Padding(text, (0, 0, 0, 2)), highlight=False)
 
 
 def _figures(deployment: Deployment) -> Table:

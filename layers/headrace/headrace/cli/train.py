@@ -28,7 +28,7 @@ from headrace.loading import load_definition
 from headrace.offline.bundle import write_bundle
 from headrace.offline.feed import Feed, feed_of, read_feed
 from headrace.offline.holes import Holes
-from headrace.offline.model_card import CARD
+from headrace.offline.model_card import CARD, shown
 from headrace.offline.replay import Conditions
 from headrace.offline.simulator import Plan, simulate
 from headrace.offline.splits import split_by_time
@@ -135,9 +135,9 @@ def _show(manifest: Manifest, folder: Path) -> None:
                                 f"{manifest.trained_to}")  # fmt: skip
     table.add_row("positive rate", f"{manifest.prior:.4f}")
     for name, value in manifest.metrics.items():
-        low, high = manifest.intervals.get(name, (None, None))
-        interval = "" if low is None else f"  ({low:,.4g} to {high:,.4g})"
-        table.add_row(f"test {name.replace('_', ' ')}", f"{value:,.4g}{interval}")
+        ends = " to ".join(map(shown, manifest.intervals.get(name, ())))
+        interval = f"  ({ends})" if ends else ""
+        table.add_row(f"test {name.replace('_', ' ')}", f"{shown(value)}{interval}")
     if manifest.threshold is not None:
         rule = manifest.training["threshold"]
         table.add_row("alerts", f"at scores of {manifest.threshold:.6g} and above; {rule}")

@@ -20,7 +20,7 @@ from headrace.errors import Misconfigured
 from headrace.events import time_to_us
 from headrace.offline.splits import later_folds, tuning_split
 from headrace.offline.thresholds import threshold_for
-from headrace.offline.training import NONE
+from headrace.offline.training import NONE, AtCost
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -99,7 +99,8 @@ def _tuned(estimator: Any, rows: Labelled, inner: Split, training: Training) -> 
     early = rows.between(inner.start, inner.end)
     late = rows.between(inner.test_start, inner.test_end)
     _check_positives("the part that the model is fitted on before tuning", early)
-    _check_positives("the part for calibration and threshold", late)
+    if training.calibration != NONE or isinstance(training.threshold, AtCost):
+        _check_positives("the part for calibration and threshold", late)
     found, chosen = _searched(estimator, early, inner.gap, training)
     model = _fitted(found, early)
     if training.calibration != NONE:

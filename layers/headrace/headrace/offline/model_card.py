@@ -100,8 +100,17 @@ def _metrics(trained: Trained) -> list[str]:
 
 def _numbers(measured: Measured) -> tuple[str, str, str]:
     if measured.low is None or measured.high is None:
-        return f"{measured.value:,.4g}", "", ""
-    return f"{measured.value:.4g}", f"{measured.low:.4g}", f"{measured.high:.4g}"
+        return shown(measured.value), "", ""
+    return shown(measured.value), shown(measured.low), shown(measured.high)
+
+
+def shown(value: float) -> str:
+    """A metric for people: counts whole, the rest to four digits.
+
+    >>> shown(14087.0), shown(0.874417)
+    ('14,087', '0.8744')
+    """
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
 
 
 def _decision(manifest: Manifest, trained: Trained) -> str:

@@ -25,6 +25,7 @@ from headrace.sklearn_model import SklearnModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from headrace.definition import Definition, Source
     from headrace.offline.feed import Feed
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 ENTITY, CAUGHT = "batch entity", "caught"
-"""Columns of training rows: the batch entity's id; when a positive label of it was first known."""
+"""Columns of training rows: the batch entity's id; when a positive label of it was first known,
+of an event since training began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +148,12 @@ def labelled(
         split: The intervals; None for the last label of every row.
 
     Returns:
-        The rows with ``label`` and ``CAUGHT``.
+        The rows with ``label`` and, where there is a split, ``CAUGHT``.
     """
-    arrival = pl.col(labels.arrival)
-    rows = _with_caught(definition, rows, labels)
     if split is None:
         return _joined(definition, rows, labels)
+    arrival = pl.col(labels.arrival)
+    rows = _with_caught(definition, rows, labels, split.start)
     before = pl.col("event_time") < split.test_start
     known = replace(labels, frame=labels.frame.filter(arrival < split.test_start))
     parts = (rows.filter(before), known), (rows.filter(~before), labels)
@@ -167,10 +169,13 @@ def _joined(definition: Definition, rows: pl.DataFrame, labels: Feed) -> pl.Data
     return rows.join(label, on=key, how="inner", maintain_order="left")
 
 
-def _with_caught(definition: Definition, rows: pl.DataFrame, labels: Feed) -> pl.DataFrame:
+def _with_caught(
+    definition: Definition, rows: pl.DataFrame, labels: Feed, since: datetime
+) -> pl.DataFrame:
     if ENTITY not in rows.columns or definition.batch_entity not in labels.source.entities.values():
         return rows
-    positive = pl.col(definition.label.field).cast(pl.Int8) == 1
+    recent = pl.col(labels.source.time) >= since
+    positive = recent & (pl.col(definition.label.field).cast(pl.Int8) == 1)
     entity = pl.col(_entity_field(labels.source, definition)).cast(pl.String)
     first = labels.frame.filter(positive).group_by(entity.alias(ENTITY)).agg(
         pl.col(labels.arrival).min().alias(CAUGHT)

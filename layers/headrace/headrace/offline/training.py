@@ -76,7 +76,8 @@ class Training:
         threshold: The rule for the decision threshold; None for no decision.
         top: Entities that are looked at per day, for precision at k.
         tested: ``"all"`` test events, or those of entities ``"not_caught"``: of whom no positive
-            label was known yet (a card that is known to be stolen is blocked).
+            label of an event since the training interval began was known yet (a card that is
+            known to be stolen is blocked).
         resamples: How often the test is drawn again for intervals; 0 for none.
         seed: Of everything that is drawn, in estimators that have no ``random_state`` of their own
             too.
