@@ -56,11 +56,6 @@ COMMANDS = {
         "app",
         "The batch run, which scores everyone whose real-time score will not last.",
     ),
-    "seed-state": Command(
-        "seed_state",
-        "seed_state",
-        "Write entity states from history, so that a stream starts warm.",
-    ),
     "redrive": Command(
         "redrive", "redrive", "Score what was refused or given up, once its cause is mended."
     ),
@@ -84,16 +79,6 @@ COMMANDS = {
         "compile",
         "compile_model",
         "Compile the model of a bundle again, and print how its scores compare.",
-    ),
-    "plan": Command(
-        "plan",
-        "plan",
-        "Say what the stages from batch to real time cost, and what breaks first as traffic grows.",
-    ),
-    "openapi": Command(
-        "openapi",
-        "write_openapi",
-        "Print the endpoint of a definition as an OpenAPI document, for clients and for tools.",
     ),
     "plan": Command(
         "plan",
