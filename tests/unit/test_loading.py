@@ -210,7 +210,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("function-kind", {"request_features": ["x"]}, "request_features: 'x'; expected a named"),
     ("id-kind", with_source(id=3), "source 'payments': id is 3; expected the name of a field"),
     ("bound-kind", with_source(fields={**payments.fields, "x": Number(at_least="a")}),  # type: ignore[arg-type]
-     "field 'x': bounds a and None; expected finite numbers or None"),
+     "field 'x': bounds 'a' and None; expected finite numbers or None"),
     ("lambda", {"request_features": [lambda event, features: 1]},
      "expected a named function of (event, features)"),
     ("one-parameter", {"request_features": [one]},

@@ -58,15 +58,12 @@ class Model(Protocol):
 def scores_of(
     model: Model, rows: Sequence[Sequence[float]], refusal: type[Exception] = ValueError
 ) -> list[float | None]:
-    """Scores in one call; where that is refused, row by row, so that no row takes others along.
+    """Scores in one call, or row by row where that is refused: one per row, None for the refused.
 
     Args:
         model: Of which a row's score is the same alone and among others.
         rows: As of ``Model.score``.
         refusal: What the model raises over a row that it does not take.
-
-    Returns:
-        One per row; None for each that the model refuses.
     """
     try:
         return list(model.score(rows))
