@@ -82,9 +82,11 @@ def table_of(definition: Definition, name: str | None) -> Table:
     known = {table.name: table for table in definition.tables}
     if name is None and len(known) == 1:
         return next(iter(known.values()))
+    if not known:
+        fail("the definition has no table; declare one with Table(...) and name it in tables=[...]")
     if name not in known:
-        names = ", ".join(known) or "none"
-        fail(f"--table: got {name!r}; the definition has {names}")
+        got = "nothing" if name is None else repr(name)
+        fail(f"--table: got {got}; expected one of {', '.join(known)}")
     return known[name]
 
 
