@@ -425,7 +425,7 @@ def test_everything_that_local_mode_leaves_out_has_a_reason() -> None:
         ),
         (("BillingMode: PAY_PER_REQUEST", "BillingMode: PROVISIONED"), "BillingMode"),
         (("StreamMode: PROVISIONED", "StreamMode: ON_DEMAND"), "StreamMode"),
-        ((" Path: /health ", " Path: '/health/{all+}' "), "greedy"),
+        (("          /health:\n", "          /health/{all+}:\n"), "greedy"),
         (("[{ AWS_IAM: [] }]]]", "[{ KEY: [] }]]]"), "security"),
     ],
 )
