@@ -19,11 +19,12 @@ _MOTO = threading.Lock()
 
 
 @contextmanager
-def serve_moto(port: int = 0) -> Iterator[str]:
-    """Serve an empty moto on 127.0.0.1 for as long as the context lasts.
+def serve_moto(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
+    """Serve an empty moto on this machine for as long as the context lasts.
 
     Args:
         port: Where to listen; 0 takes a free one.
+        host: The address to listen at; another one for who is in a container.
 
     Yields:
         The endpoint's URL, for boto3's ``endpoint_url``.
@@ -31,12 +32,12 @@ def serve_moto(port: int = 0) -> Iterator[str]:
     with _MOTO:
         moto_api_backend.reset()
     server = make_server(
-        "127.0.0.1", port, _one_at_a_time(_application()), threaded=True, request_handler=_Quiet
+        host, port, _one_at_a_time(_application()), threaded=True, request_handler=_Quiet
     )
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="moto", daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{host}:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
