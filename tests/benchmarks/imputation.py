@@ -28,7 +28,9 @@ from headrace.offline.holes import Holes
 from headrace.offline.imputed_rows import imputed_rows
 from headrace.offline.replay import Conditions
 from headrace.offline.simulator import Plan, simulate
-from headrace.offline.train import load_estimator, split_by_time, train, training_rows
+from headrace.offline.splits import split_by_time
+from headrace.offline.train import labelled, train, training_features
+from headrace.offline.training import load_recipe
 from headrace.sklearn_model import SklearnModel
 
 if TYPE_CHECKING:
@@ -44,12 +46,12 @@ def main() -> None:
     """Replay twice, then fit and measure every way."""
     definition = load_definition(MODEL / "definition.py")
     name, events, labels = feeds(definition)
-    clean = training_rows(definition, events, labels)
+    clean = training_features(definition, events, labels)
     how = Conditions(holes=Holes.parse(HOLES, seed=1))
-    holed = training_rows(definition, events, labels, conditions=how)
-    found = {"clean": measured(definition, clean)}
+    holed = training_features(definition, events, labels, conditions=how)
+    found = {"clean": measured(definition, clean, labels)}
     for way, changed in ways(definition).items():
-        found[way] = measured(changed, holed)
+        found[way] = measured(changed, holed, labels)
     tell(found)
     print(json.dumps({"data": name, "holes": HOLES, "ways": found}))
 
@@ -97,10 +99,12 @@ def _steps(policy: Policy) -> list[Any]:
     return list(policy.policies) if isinstance(policy, FirstOf) else [policy]
 
 
-def measured(definition: Definition, rows: pl.DataFrame) -> dict[str, float]:
+def measured(definition: Definition, features: pl.DataFrame, labels: Feed) -> dict[str, float]:
     """Average precision on the days held out, with the spread that drawing them again gives."""
-    split = split_by_time(rows, definition)
-    found = train(definition, rows, split, load_estimator(MODEL / "estimator.py"))
+    recipe = load_recipe(MODEL / "estimator.py")
+    split = split_by_time(labelled(definition, features, labels), definition, recipe.training)
+    rows = labelled(definition, features, labels, split)
+    found = train(definition, rows, split, recipe.estimator, recipe.training)
     time = pl.col("event_time")
     held_out = rows.filter(time.is_between(split.test_start, split.test_end, closed="left"))
     imputer = Imputer(definition, found.statistics)

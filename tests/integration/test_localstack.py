@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from headrace.local.stack import endpoint_url
+from headrace.local.deploy import endpoint_url
 from tests.conftest import obtained, served
 from tests.deployed import Deployed, awaited, deploy, transaction
 from tests.layers import SCORING, scoring_layers
