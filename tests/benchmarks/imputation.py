@@ -99,11 +99,11 @@ def _steps(policy: Policy) -> list[Any]:
     return list(policy.policies) if isinstance(policy, FirstOf) else [policy]
 
 
-def measured(definition: Definition, features: pl.DataFrame, labels: Feed) -> dict[str, float]:
+def measured(definition: Definition, features: pl.DataFrame, label_feed: Feed) -> dict[str, float]:
     """Average precision on the days held out, with the spread that drawing them again gives."""
     recipe = load_recipe(MODEL / "estimator.py")
-    split = split_by_time(labelled(definition, features, labels), definition, recipe.training)
-    rows = labelled(definition, features, labels, split)
+    split = split_by_time(labelled(definition, features, label_feed), definition, recipe.training)
+    rows = labelled(definition, features, label_feed, split)
     found = train(definition, rows, split, recipe.estimator, recipe.training)
     time = pl.col("event_time")
     held_out = rows.filter(time.is_between(split.test_start, split.test_end, closed="left"))
