@@ -33,7 +33,6 @@ def score() -> Response[str]:
     """Score one event; with ``?record=true`` it goes onto the stream too."""
     scorer, body, record = bootstrap.request_scorer(), _body(), _wants_record()
     found = scorer.score(body)
-    note_answers(scorer.met())
     if record:
         return answer(found, recorded=scorer.record(body))
     return answer(found)
@@ -45,10 +44,7 @@ def score_batch() -> Response[str]:
     if _wants_record():
         message = "record: got true; expected no batch, since events are recorded one by one"
         raise EventRejected([Fault("out_of_bounds", "record", message)])
-    scorer = bootstrap.request_scorer()
-    found = scorer.score_many(parse_batch(_body()))
-    note_answers(scorer.met())
-    return answer_batch(found)
+    return answer_batch(bootstrap.request_scorer().score_many(parse_batch(_body())))
 
 
 @app.get("/scores/<event_id>")
@@ -116,5 +112,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """An API Gateway request in, its answer out."""
     answered = app.resolve(event, context)
     with suppress(HeadraceError):  # where nothing could be built, the answer says so already
-        note_lookups(bootstrap.lookups().report())
+        met = bootstrap.request_scorer().met()
+        if met is not None:
+            note_answers(met)
+            note_lookups(bootstrap.lookups().report())
     return answered

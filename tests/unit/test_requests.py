@@ -482,6 +482,7 @@ def test_what_requests_meet_is_counted_once_as_the_stream_counts_it(desk: Desk) 
     events = [payment(91, NOON + HOUR), payment(92, NOON + HOUR, card_id=9, amount=None)]
     desk.requests.score_many([encoded(each) for each in events])
     asked = desk.requests.met()
+    assert asked is not None
     told = desk.stream.score([record(e, NOON + HOUR, n) for n, e in enumerate(events)])
     for name in ("rungs", "imputed", "invalid", "accepted", "stale", "reasons", "late"):
         assert getattr(asked, name) == getattr(told, name), name
@@ -489,10 +490,27 @@ def test_what_requests_meet_is_counted_once_as_the_stream_counts_it(desk: Desk) 
     assert asked.imputed[Cause.NOT_IN_EVENT] > 0
     assert asked.imputed[Cause.NEVER_SEEN] > 0
     assert asked.ages.keys() == told.ages.keys() == {"card", "shop"}
+
+
+def test_requests_of_a_second_are_told_together(desk: Desk) -> None:
+    desk.requests.score(encoded(payment(91, NOON)))
+    first = desk.requests.met()
+    desk.requests.score(encoded(payment(92, NOON)))
+    desk.requests.score(encoded(payment(93, NOON)))
+    assert desk.requests.met() is None
+    desk.clock.set(NOON + SECOND)
+    second = desk.requests.met()
+    assert first is not None
+    assert second is not None
+    assert (first.rungs, second.rungs) == ({Rung.REAL_TIME: 1}, {Rung.REAL_TIME: 2})
+    desk.clock.set(NOON + 2 * SECOND)
     assert desk.requests.met() == Outcome()
 
 
-def test_answer_from_below_real_time_is_counted_with_its_reason(desk: Desk) -> None:
+def test_answer_from_below_real_time_is_told_at_once_with_its_reason(desk: Desk) -> None:
+    desk.requests.met()
     desk.states.reads.fail()
     desk.requests.score(encoded(payment(93, NOON)))
-    assert desk.requests.met().reasons == {Reason.STORE_UNAVAILABLE: 1}
+    met = desk.requests.met()
+    assert met is not None
+    assert met.reasons == {Reason.STORE_UNAVAILABLE: 1}

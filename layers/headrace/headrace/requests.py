@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.scoring import Scorer
 
 MAX_EVENTS = 100
+_TOLD_EVERY_US = 1_000_000
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -80,6 +81,7 @@ class RequestScorer:
         self._entity = scorer.definition.batch_entity.name
         self._ladder = scorer.ladder
         self._watch, self._met = SparseWatch(scorer.bundle.reference), Outcome()
+        self._tell_at = 0
 
     @property
     def lacks_model(self) -> bool:
@@ -96,10 +98,17 @@ class RequestScorer:
         """Hash of the definition that answers."""
         return self._scorer.bundle.manifest.definition_hash
 
-    def met(self) -> Outcome:
-        """What events that were scored have met since the last call, for metrics."""
-        found, self._met = self._met, Outcome()
-        return found
+    def met(self) -> Outcome | None:
+        """What events that were scored have met since it was told last, for metrics.
+
+        None where that was within a second and all is well: metrics of every single request take
+        as long as its features, and of a busy second they say the same together.
+        """
+        now, met = self._clock.now(), self._met
+        if now < self._tell_at and not (met.reasons or met.findings):
+            return None
+        self._met, self._tell_at = Outcome(), now + _TOLD_EVERY_US
+        return met
 
     def score(self, body: bytes) -> ScoreRecord:
         """Score one event as if it came now; state stays as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,6 +35,9 @@ _RUNGS = {
     Rung.BATCH: "Batch",
     Rung.PRIOR: "Prior",
 }
+
+# Requests of a busy second are counted together, by the last of them.
+warnings.filterwarnings("ignore", "No application metrics to publish")
 
 logger = Logger()
 metrics = Metrics(namespace=_NAMESPACE)
@@ -91,7 +95,8 @@ def _note_scores(outcome: Outcome) -> dict[str, int]:
         **{f"Rung{name}": outcome.rungs[rung] for rung, name in _RUNGS.items()},
     }
     for name, count in counts.items():
-        metrics.add_metric(name, MetricUnit.Count, count)
+        if count:  # alarms take what is not there for none
+            metrics.add_metric(name, MetricUnit.Count, count)
     for entity, ages in outcome.ages.items():
         _spread_by("Freshness", "entity", entity, ages)
     _count_by("Imputed", "cause", outcome.imputed)
@@ -123,7 +128,8 @@ def note_lookups(report: Lookups) -> None:
     """Metrics of what requests waited for, and of the circuit."""
     for ms in _spread(report.store_ms):
         metrics.add_metric("StoreMs", MetricUnit.Milliseconds, ms)
-    metrics.add_metric("CircuitOpen", MetricUnit.Count, int(report.is_open))
+    if report.is_open:
+        metrics.add_metric("CircuitOpen", MetricUnit.Count, 1)
     if report.opened:
         metrics.add_metric("CircuitOpened", MetricUnit.Count, report.opened)
         logger.error("circuit opened: states are not read for a while")
