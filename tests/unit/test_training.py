@@ -330,7 +330,7 @@ def test_days_of_a_test_begin_when_it_begins() -> None:
     definition = definition_with()
     features = training_features(definition, events, labels)
     rows = labelled(definition, features, labels, two_days)
-    how = Training(threshold=AlertsPerDay(5), tune=30 * HOURS, resamples=0)
+    how = Training(threshold=AlertsPerDay(30), tune=30 * HOURS, resamples=0)
     found = train(definition, rows, two_days, forest(), how).metrics
     tested = rows.filter(
         pl.col("event_time").is_between(CUT.test_start, two_days.test_end, closed="left")
