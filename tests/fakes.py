@@ -38,7 +38,8 @@ from headrace.errors import StoreUnavailable, StreamUnavailable
 from headrace.events import Record, time_to_us
 from headrace.imputation import Imputer, Statistic, Statistics
 from headrace.loading import checked, definition_hash
-from headrace.model import FORMAT, Bundle, Manifest
+from headrace.manifest import Manifest
+from headrace.model import FORMAT, Bundle
 from headrace.policies import steps
 from headrace.ports import (
     Quarantined,

@@ -274,6 +274,24 @@ def test_trials_that_are_none_are_told(
     assert told in " ".join(err.split())
 
 
+def test_what_a_replay_would_cost_goes_into_a_plan(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = ["--events", files[0], "--labels", files[1], "--out", tmp_path / "s"]
+    code, out, err = run("replay", *options, "--capacity", "--batch-size", 500, "--json")
+    assert code == 0, err
+    (tmp_path / "replay.json").write_text(out)
+    found = json.loads(out)
+    assert found["terminal_state_bytes"] > found["customer_state_bytes"] > 100
+    code, out, err = run(
+        "plan", "--events-per-second", 1, "--replay", tmp_path / "replay.json", "--json"
+    )
+    assert code == 0, err
+    figures = json.loads(out)["figures"]
+    for name in ("read_units", "state_write_units", "customer_state_bytes"):
+        assert figures[name]["value"] == found[name]
+
+
 def test_disorder_and_duplicates_do_not_show_in_the_states(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:

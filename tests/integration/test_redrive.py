@@ -29,7 +29,8 @@ from headrace.local.session import Session, write_session
 from headrace.local.stack import LocalAws
 from headrace.local.stream_replay import Arrivals
 from headrace.local.triggers import Delivery
-from headrace.model import MANIFEST, Manifest, content_version, load_bundle
+from headrace.manifest import Manifest
+from headrace.model import MANIFEST, content_version, load_bundle
 from headrace.ports import Segment, StoredState
 from headrace.scoring import Scorer, StreamScorer
 from headrace.settings import read_settings

@@ -159,12 +159,12 @@ def test_intervals_hold_the_value_and_come_out_alike_from_one_seed() -> None:
 def test_intervals_hold_the_true_area_about_as_often_as_they_say() -> None:
     truth = measure(judged(0, entities=20_000), 0, 0)["roc_auc"].value
     inside = 0
-    for seed in range(100):
-        found = measure(judged(seed + 1), 200, seed)["roc_auc"]
+    for seed in range(50):
+        found = measure(judged(seed + 1), 100, seed)["roc_auc"]
         assert found.low is not None
         assert found.high is not None
         inside += found.low <= truth <= found.high
-    assert 85 <= inside <= 100
+    assert 42 <= inside <= 50
 
 
 @pytest.mark.parametrize(

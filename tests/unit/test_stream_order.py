@@ -35,7 +35,8 @@ from headrace.errors import StoreUnavailable
 from headrace.events import Record, us_to_text
 from headrace.imputation import Imputer, Statistic
 from headrace.loading import checked, definition_hash
-from headrace.model import FORMAT, Bundle, Manifest
+from headrace.manifest import Manifest
+from headrace.model import FORMAT, Bundle
 from headrace.scoring import Scorer, StreamScorer
 from tests import strategies as own
 from tests.strategies import SECOND_US, START_US, seconds

@@ -48,7 +48,7 @@ from headrace.offline.train import (
     training_features,
     training_rows,
 )
-from headrace.offline.training import AtCost, Training, load_recipe
+from headrace.offline.training import AlertsPerDay, AtCost, Training, load_recipe
 from headrace.scoring import Scorer
 from tests.fakes import (
     INPUTS,
@@ -322,6 +322,23 @@ def test_events_of_who_was_caught_before_can_be_left_out_of_the_test() -> None:
     assert everyone.metrics["rows"].value > 0
     assert free.metrics["rows"].value == 0  # eight cards, all caught within five days
     assert free.inputs == everyone.inputs
+
+
+def test_days_of_a_test_begin_when_it_begins() -> None:
+    events, labels = history()
+    two_days = replace(CUT, test_end=CUT.test_start + 48 * HOURS)  # from six in the morning
+    definition = definition_with()
+    features = training_features(definition, events, labels)
+    rows = labelled(definition, features, labels, two_days)
+    how = Training(threshold=AlertsPerDay(30), tune=30 * HOURS, resamples=0)
+    found = train(definition, rows, two_days, forest(), how).metrics
+    tested = rows.filter(
+        pl.col("event_time").is_between(CUT.test_start, two_days.test_end, closed="left")
+    )
+    assert found["rows"].value == len(tested) == 144
+    hits = found["recall_at_threshold"].value * found["positives"].value
+    alerts = hits / found["precision_at_threshold"].value
+    assert found["alerts_per_day"].value == pytest.approx(alerts / 2)
 
 
 def test_parameter_that_the_estimator_does_not_have_is_named() -> None:

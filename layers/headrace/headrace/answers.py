@@ -16,7 +16,8 @@ from headrace.scores import BatchScore, Reason, Rung, ScoreRecord
 
 if TYPE_CHECKING:
     from headrace.ladder import Choice
-    from headrace.model import Bundle, Manifest
+    from headrace.manifest import Manifest
+    from headrace.model import Bundle
     from headrace.outcome import Work
 
 _US_PER_SECOND = 1_000_000

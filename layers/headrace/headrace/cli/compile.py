@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.certificate import Certificate
-    from headrace.model import Manifest
+    from headrace.manifest import Manifest
     from headrace.offline.edge_rows import Matrix
 
 

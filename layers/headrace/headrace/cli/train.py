@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from headrace.definition import Definition
-    from headrace.model import Manifest
+    from headrace.manifest import Manifest
 
 SIMULATED = Plan(customers=1_000, terminals=2_000, days=75)
 

@@ -13,6 +13,7 @@ import numpy as np
 from headrace.definition import INDICATOR, AsNan
 from headrace.errors import BundleError
 from headrace.loading import definition_hash, load_definition
+from headrace.manifest import Manifest
 from headrace.model import (
     COMPILED,
     FORMAT,
@@ -24,7 +25,6 @@ from headrace.model import (
     REFERENCE,
     SCIKIT_LEARN,
     GoldenRow,
-    Manifest,
     check_fit,
     content_version,
     read_manifest,

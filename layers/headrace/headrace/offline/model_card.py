@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from headrace.definition import Definition
     from headrace.imputation import Statistic
-    from headrace.model import Manifest
+    from headrace.manifest import Manifest
     from headrace.offline.metrics import Measured
     from headrace.offline.train import Trained
 

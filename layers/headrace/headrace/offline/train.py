@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from headrace.definition import Field, Number
+from headrace.errors import Misconfigured
 from headrace.field_checks import LARGEST_NUMBER
 from headrace.imputation import Imputer, Statistics, fit_statistics, grouping_fields, unfitted
 from headrace.model import Bundle
@@ -230,7 +231,7 @@ def train(
         training: How it is trained and judged.
 
     Raises:
-        Misconfigured: As of ``fitting.fit``.
+        Misconfigured: As of ``fitting.fit``; or who was caught is wanted and not known.
         BundleError: An imputation statistic cannot be fitted.
     """
     how = training or Training()
@@ -243,7 +244,7 @@ def train(
     of_training = _labelled_matrix(definition, train_rows, imputer)
     found = fit(estimator, of_training, split, how)
     scores = SklearnModel(found.estimator).score(_matrix(definition, test_rows, imputer).tolist())
-    judged = Judged(_scored(test_rows, scores, how), found.threshold, how.top)
+    judged = Judged(_scored(test_rows, scores, how, split), found.threshold, how.top)
     return Trained(
         estimator=found.estimator,
         statistics=statistics,
@@ -278,12 +279,16 @@ def _matrix(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> Mat
     return imputed_rows(definition, rows, imputer).select(definition.inputs).to_numpy()
 
 
-def _scored(rows: pl.DataFrame, scores: Sequence[float], training: Training) -> pl.DataFrame:
-    """Test rows as ``metrics`` judges them."""
-    scored = rows.with_columns(
-        score=pl.Series(scores, dtype=pl.Float64), day=pl.col("event_time").dt.date()
-    )
-    if training.tested == NOT_CAUGHT and CAUGHT in rows.columns:
+def _scored(
+    rows: pl.DataFrame, scores: Sequence[float], training: Training, split: Split
+) -> pl.DataFrame:
+    """Test rows as ``metrics`` judges them; days are counted from when the test begins."""
+    since = pl.col("event_time") - split.test_start
+    scored = rows.with_columns(score=pl.Series(scores, dtype=pl.Float64), day=since.dt.total_days())
+    if training.tested == NOT_CAUGHT:
+        if CAUGHT not in rows.columns:
+            msg = f"training: tested is {NOT_CAUGHT!r}; expected labels that name the batch entity"
+            raise Misconfigured(msg)
         caught = pl.col(CAUGHT)
         scored = scored.filter(caught.is_null() | (caught > pl.col("event_time")))
     return scored.select("label", "score", "day", entity=ENTITY)
