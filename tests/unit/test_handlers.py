@@ -6,6 +6,7 @@ import base64
 import importlib.util
 import json
 import shutil
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -551,6 +552,9 @@ def total(lines: list[dict[str, Any]], metric: str) -> float:
 def test_rungs_are_counted_per_event_with_their_reasons(
     functions: Functions, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    time.sleep(1)  # metrics of requests are told once a second
+    functions.call("GET", "/health")  # tells what there was before
+    time.sleep(1)
     emitted(capfd)
     functions.call("POST", "/scores/batch", {"events": [transaction(n) for n in (530, 531)]})
     functions.call("GET", "/entities/terminal/nobody/score")
@@ -562,7 +566,7 @@ def test_rungs_are_counted_per_event_with_their_reasons(
     assert 2 * sum(count for (count,) in causes.values()) == total(lines, "Imputed") > 0
     assert total(lines, "CircuitOpen") == total(lines, "CircuitOpened") == 0
     waits = [ms for line in lines for ms in line.get("StoreMs", [])]
-    assert len(waits) == 2
+    assert len(waits) == 1
     assert min(waits) > 0
 
 

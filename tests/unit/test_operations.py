@@ -108,6 +108,7 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> Emitted:
     outcome = Outcome(
         records=1, scored=1, quarantined=some, imputed=some, invalid=some, accepted=some,
         ages={"customer": [1.0]}, stale=some, findings=[finding], lags=[1.0], lateness=[1.0],
+        late=1, unknown_fields=some, degraded=some, rungs=Counter(Rung),
     )  # fmt: skip
     telemetry.note_outcome(outcome)
     answered = Outcome(records=1)
