@@ -144,9 +144,9 @@ class History:
         frame, source = self.feed.frame, self.source
         names = [source.id, *source.entities, *(n for n in source.fields if n in frame.columns)]
         numbers = [n for n in names if isinstance(source.fields.get(n), Number)]
-        part = frame.select(
-            pl.col(n).cast(pl.Float64, strict=False) if n in numbers else n for n in names
-        )[self.rows[places]]
+        part = frame.select(names)[self.rows[places]].with_columns(
+            pl.col(numbers).cast(pl.Float64, strict=False)
+        )
         make, at, decoded = self.fields_type, source.time, self.decoded
         columns = [column.to_list() for column in part]
         times = self.time[places].tolist()
