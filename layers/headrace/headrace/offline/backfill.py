@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.definition import Definition, View
     from headrace.offline.feed import Feed
     from headrace.offline.history import Floats, History
+    from headrace.offline.timeline import Grid
     from headrace.table_rows import TableRow
     from headrace.tables import Table
 
@@ -121,14 +122,22 @@ def on_time(feeds: Sequence[Feed]) -> list[Feed]:
 
 def windowed(definition: Definition, found: Sequence[History]) -> Iterator[ViewBackfill]:
     """The definition's views over these histories, each ready to give its features."""
+    grid = grid_of(found)
     for entity in dict.fromkeys(view.entity.name for view in definition.scored_views):
-        yield from windowed_of(definition, found, entity)
+        yield from windowed_of(definition, found, entity, grid)
 
 
 def windowed_of(
-    definition: Definition, found: Sequence[History], entity: str
+    definition: Definition, found: Sequence[History], entity: str, grid: Grid
 ) -> Iterator[ViewBackfill]:
-    """The views of one entity; of the histories, those of their sources and the scored one."""
+    """The views of one entity; of the histories, those of their sources and the scored one.
+
+    Args:
+        definition: What features there are.
+        found: The scored history, and others.
+        entity: Its name.
+        grid: Of all these histories.
+    """
     folds = [
         fold
         for fold in StateCodec(definition).folds[entity]
@@ -136,7 +145,7 @@ def windowed_of(
     ]
     used = sources_of(definition, entity)
     chosen = [each for each in found if each.source.name in used]
-    lines = Lines.of(entity, chosen, grid_of(chosen))
+    lines = Lines.of(entity, chosen, grid)
     for fold in folds:
         yield ViewBackfill(fold, lines, definition.scored.name)
 

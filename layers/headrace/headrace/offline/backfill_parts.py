@@ -28,6 +28,7 @@ from headrace.offline.backfill import (
 )
 from headrace.offline.feed import Feed, feed_of
 from headrace.offline.history import histories
+from headrace.offline.timeline import grid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,7 +170,7 @@ class _Work:
                 continue
             found = self._histories(feeds)
             columns: dict[str, Floats] = {}
-            for view in windowed_of(self.definition, found, entity):
+            for view in windowed_of(self.definition, found, entity, grid_of(found)):
                 columns.update(zip(view.fold.features, view.features(), strict=True))
                 self.done.folded[view.fold.view.name] += view.folded
                 self.done.reasons.update(view.reasons)

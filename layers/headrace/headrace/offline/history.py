@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     Mask = npt.NDArray[np.bool_]
 
 _MAX_TEXT_BYTES = 8_192  # of all texts of a row that is taken as it is: far below the limit
+_DENSE = 8
+"""Ids that spread over up to so many times their number are counted, not hashed."""
+
 _LAST_YEAR_US = time_to_us(datetime(9999, 1, 1, tzinfo=UTC))
 
 
@@ -63,6 +66,7 @@ class History:
     refused: int
     ranked: Callable[[], Ints]
     decoded: dict[int, Event] = field(default_factory=dict)
+    _ticks: tuple[int, int, Ints] | None = None
 
     def __len__(self) -> int:
         """Number of accepted events."""
@@ -103,11 +107,17 @@ class History:
     def ids_are_unique(self) -> bool:
         """Whether no event comes again."""
         ids = self.column(self.source.id)
-        if ids.dtype.is_integer():
-            values = ids.to_numpy()
-            if bool((values[1:] > values[:-1]).all()):
-                return True
+        if ids.dtype.is_integer() and len(ids):
+            low, high = int(ids.min()), int(ids.max())  # type: ignore[arg-type]
+            if high - low < _DENSE * len(ids):
+                return int(np.bincount(ids.to_numpy() - low).max()) == 1
         return ids.n_unique() == len(ids)
+
+    def ticks(self, unit: int, first: int) -> Ints:
+        """Event times in units from the first one on, which is 1; remembered for all entities."""
+        if self._ticks is None or self._ticks[:2] != (unit, first):
+            self._ticks = unit, first, (self.time - first) // unit + 1
+        return self._ticks[2]
 
     def column(self, name: str) -> pl.Series:
         """A column of the file, of the accepted events."""
@@ -322,7 +332,7 @@ def _plain_number(dtype: pl.DataType, column: pl.Expr, kind: Number) -> pl.Expr:
 def _plain_flag(dtype: pl.DataType, column: pl.Expr) -> pl.Expr:
     if dtype == pl.Boolean:
         return column.is_not_null()
-    return column.is_in([0, 1]) if dtype.is_integer() else pl.lit(value=False)
+    return column.is_between(0, 1) if dtype.is_integer() else pl.lit(value=False)
 
 
 def _plain_text(dtype: pl.DataType, column: pl.Expr, kind: Text) -> pl.Expr:
