@@ -1,13 +1,12 @@
 """A file's events as checked columns: what the stream's decoder would make of each row.
 
 Rows that surely pass the checks are taken as they are, column by column; every other row goes
-through the decoder itself. May import feed, events, definition and field_checks.
+through the decoder itself. May import plain_rows, feed, events and definition.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +15,16 @@ import polars as pl
 
 from headrace.definition import Flag, Number
 from headrace.errors import EventRejected
-from headrace.events import Event, entity_key, id_digest, microseconds, time_to_us, us_to_time
-from headrace.field_checks import LARGEST_NUMBER, MAX_ID_LENGTH
+from headrace.events import Event, entity_key, id_digest, microseconds, us_to_time
 from headrace.offline.feed import payloads
+from headrace.offline.plain_rows import plain_rows, plain_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
-    from headrace.definition import Field, Source, Text
+    from headrace.definition import Field, Source
     from headrace.events import EventDecoder
     from headrace.offline.feed import Feed
 
@@ -33,11 +32,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Mask = npt.NDArray[np.bool_]
 
-_MAX_TEXT_BYTES = 8_192  # of all texts of a row that is taken as it is: far below the limit
 _DENSE = 8
 """Ids that spread over up to so many times their number are counted, not hashed."""
-
-_LAST_YEAR_US = time_to_us(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 @dataclass
@@ -236,7 +232,7 @@ def history(feed: Feed, decoder: EventDecoder, ranked: Callable[[], Ints]) -> Hi
     """
     source, frame = feed.source, feed.frame
     time, arrival = _us(frame, source.time), _us(frame, feed.arrival)
-    odd = np.flatnonzero(~(_plain_times(source, time, arrival) & _plain_rows(frame, source)))
+    odd = np.flatnonzero(~(plain_times(source, time, arrival) & plain_rows(frame, source)))
     kept, decoded, refused = np.arange(len(frame)), {}, 0
     if len(odd):
         events = _decoded(feed, decoder, odd, arrival)
@@ -272,73 +268,6 @@ def _decoded(
         except EventRejected:
             found[row] = None
     return found
-
-
-def _plain_times(source: Source, time: Ints, arrival: Ints) -> Mask:
-    earliest, ahead = time_to_us(source.not_before), microseconds(source.ahead)
-    return (time >= earliest) & (time <= arrival + ahead) & (time < _LAST_YEAR_US)
-
-
-def _plain_rows(frame: pl.DataFrame, source: Source) -> Mask | bool:
-    """Which rows need no decoder: every value of the right type and within its bounds."""
-    if source.rules:
-        return np.zeros(len(frame), dtype=np.bool_)
-    checks = [_plain_id(frame.schema[name], name) for name in (source.id, *source.entities)]
-    lengths = []
-    for name, kind in source.fields.items():
-        if name not in frame.columns:
-            checks.append(pl.lit(value=not kind.required))
-            continue
-        checks.append(_plain_field(frame.schema[name], name, kind))
-        if frame.schema[name] == pl.String:
-            lengths.append(pl.col(name).str.len_bytes().fill_null(0))
-    if lengths:
-        checks.append(pl.sum_horizontal(lengths) <= _MAX_TEXT_BYTES)
-    passed = frame.lazy().select(pl.all_horizontal(checks).alias("plain")).collect()
-    plain = passed.get_column("plain").fill_null(value=False)
-    return bool(plain[0]) if len(plain) == 1 else plain.to_numpy()
-
-
-def _plain_id(dtype: pl.DataType, name: str) -> pl.Expr:
-    column = pl.col(name)
-    if dtype == pl.String:
-        return column.is_not_null() & column.str.len_chars().is_between(1, MAX_ID_LENGTH)
-    if dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128):
-        return column.is_not_null()
-    return pl.lit(value=False)
-
-
-def _plain_field(dtype: pl.DataType, name: str, kind: Field) -> pl.Expr:
-    column = pl.col(name)
-    absent = pl.lit(value=False) if kind.required else column.is_null()
-    if isinstance(kind, Number):
-        passes = _plain_number(dtype, column, kind)
-    elif isinstance(kind, Flag):
-        passes = _plain_flag(dtype, column)
-    else:
-        passes = _plain_text(dtype, column, kind)
-    return absent | passes.fill_null(value=False)
-
-
-def _plain_number(dtype: pl.DataType, column: pl.Expr, kind: Number) -> pl.Expr:
-    if dtype == pl.Float64 or (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)):
-        low = -LARGEST_NUMBER if kind.at_least is None else kind.at_least
-        high = LARGEST_NUMBER if kind.at_most is None else kind.at_most
-        number = column.cast(pl.Float64)
-        return (number >= low) & (number <= high) & number.is_finite()
-    return pl.lit(value=False)
-
-
-def _plain_flag(dtype: pl.DataType, column: pl.Expr) -> pl.Expr:
-    if dtype == pl.Boolean:
-        return column.is_not_null()
-    return column.is_between(0, 1) if dtype.is_integer() else pl.lit(value=False)
-
-
-def _plain_text(dtype: pl.DataType, column: pl.Expr, kind: Text) -> pl.Expr:
-    if dtype != pl.String:
-        return pl.lit(value=False)
-    return column.is_in(kind.one_of) if kind.one_of else column.str.len_chars() <= kind.max_length
 
 
 def _as_text(values: pl.Series, kind: Field | None) -> pl.Series:
