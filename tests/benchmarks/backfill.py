@@ -177,6 +177,25 @@ def pandas_rolling(events: pl.DataFrame, labels: pl.DataFrame) -> dict[str, Arra
     return columns
 
 
+def disordered(events: pl.DataFrame) -> pl.DataFrame:
+    """The same events, each up to two hours late: almost every entity is out of order somewhere."""
+    lag = pl.Series(np.random.default_rng(8).integers(0, 7_200_000_000, len(events)))
+    late = pl.col("event_time") + lag.cast(pl.Duration("us"))
+    return events.with_columns(arrival_time=late).sort("arrival_time")
+
+
+def in_parts(folder: Path) -> int:
+    """The files worked through in parts of 200,000; how many events that were."""
+    from headrace.offline.backfill_parts import Folder, How, backfill_parts
+
+    definition = card_definition()
+    sources = (definition.scored, definition.label.source)
+    names = ("events.parquet", "labels.parquet")
+    folders = [Folder.of(folder / n, s) for n, s in zip(names, sources, strict=True)]
+    with tempfile.TemporaryDirectory() as out:
+        return backfill_parts(definition, folders, Path(out), How(size=200_000)).events
+
+
 WAYS: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Any]] = {
     "numpy": numpy_reference,
     "headrace": windowed,
@@ -215,12 +234,17 @@ def measured(events: int, folder: Path) -> dict[str, float]:
     found |= {f"cpu_seconds_{way}_{label}": round(s, 3) for way, s in best.items()}
     found[f"times_numpy_{label}"] = round(best["headrace"] / best["numpy"], 3)
     found[f"cpu_seconds_whole_{label}"] = round(cpu_seconds("headrace_whole", frames), 2)
-    if events == SIZES[0] and importlib.util.find_spec("pandas"):
-        pandas = min(cpu_seconds("pandas", frames) for _ in range(2))
+    if events == SIZES[0]:
+        untidy = cpu_seconds("headrace", (disordered(frames[0]), frames[1]))
+        found[f"cpu_seconds_disordered_{label}"] = round(untidy, 2)
+    if importlib.util.find_spec("pandas"):
+        pandas = min(cpu_seconds("pandas", frames) for _ in range(3 if events == SIZES[0] else 1))
         found[f"cpu_seconds_pandas_{label}"] = round(pandas, 2)
         found[f"times_faster_than_pandas_{label}"] = round(pandas / best["headrace"], 1)
     peaks = {way: peak_mb(way, folder) for way in spent}
     found |= {f"peak_memory_mb_{way}_{label}": round(mb) for way, mb in peaks.items()}
+    found[f"peak_memory_mb_whole_{label}"] = round(peak_mb("headrace_whole", folder))
+    found[f"peak_memory_mb_in_parts_{label}"] = round(peak_mb("parts", folder))
     found[f"times_memory_{label}"] = round(peaks["headrace"] / peaks["numpy"], 3)
     return found
 
@@ -239,13 +263,15 @@ def own_peak_mb() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak", choices=list(WAYS), help="print the peak memory of one way")
+    parser.add_argument("--peak", choices=[*WAYS, "parts"], help="print the peak memory of one way")
     parser.add_argument("--folder", type=Path, help="where the events are")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     chosen = parser.parse_args()
     if chosen.peak:
-        found = WAYS[chosen.peak](*read(chosen.folder))
-        assert len(found)
+        if chosen.peak == "parts":
+            assert in_parts(chosen.folder)
+        else:
+            assert len(WAYS[chosen.peak](*read(chosen.folder)))
         print(own_peak_mb())
         return
     result: dict[str, float] = {}

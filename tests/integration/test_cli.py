@@ -386,3 +386,47 @@ def test_events_sent_to_a_running_stack_are_scored_and_looked_up(
     running.send_signal(signal.SIGINT)
     assert running.wait(timeout=30) == 0
     assert not (project / FILE).exists()
+
+
+def test_backfill_writes_the_features_of_a_replay_and_tells_what_would_leak(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = ["--events", files[0], "--labels", files[1]]
+    code, out, err = run(
+        "backfill", *options, "--out", tmp_path / "f.parquet", "--differences", "--json"
+    )
+    assert code == 0, err
+    told = json.loads(out)
+    found = pl.read_parquet(tmp_path / "f.parquet")
+    assert told["events"] == len(found) == pl.read_parquet(files[0]).height
+    assert told["differences"]["customer_count_1d"]["rows"] == 0
+    assert run("replay", *options, "--out", tmp_path / "s.parquet")[0] == 0
+    scores = pl.read_parquet(tmp_path / "s.parquet")
+    assert found["customer_count_30d"].equals(scores["customer_count_30d"])
+
+    log = ["--log", tmp_path / "s.parquet"]
+    code, out, err = run("skew", *options, *log, "--json")
+    assert code == 0, err
+    assert json.loads(out)["totals"]["unexplained"] == 0
+    wrong = scores.with_columns(customer_count_7d=pl.col("customer_count_7d") + 1)
+    wrong.write_parquet(tmp_path / "s.parquet")
+    code, out, err = run("skew", *options, *log)
+    assert code == 1
+    assert f"{len(found):,} values are unexplained" in err
+
+
+def test_backfill_of_a_folder_writes_a_folder_and_no_other_place(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    events = tmp_path / "events"
+    events.mkdir()
+    frame = pl.read_parquet(files[0])
+    for number, part in enumerate(frame.iter_slices(2_000)):
+        part.write_parquet(events / f"{number}.parquet")
+    options = ["--events", events, "--labels", files[1]]
+    code, out, err = run("backfill", *options, "--out", tmp_path / "f", "--rows-at-once", 1_500)
+    assert code == 0, err
+    assert f"{len(frame):,} events" in out
+    assert sum(pl.read_parquet(f).height for f in (tmp_path / "f").iterdir()) == len(frame)
+    assert run("backfill", *options, "--out", tmp_path / "f")[0] == 1
+    assert run("backfill", *options, "--out", events)[0] == 1

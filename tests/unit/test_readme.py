@@ -73,12 +73,8 @@ def test_every_command_named_in_the_readme_exists(readme: str) -> None:
 
 
 def test_every_option_named_in_the_readme_exists(readme: str) -> None:
-    options = {
-        opt
-        for command in COMMANDS.values()
-        for p in command.params
-        for opt in (*p.opts, *p.secondary_opts)
-    }
+    parameters = [p for command in COMMANDS.values() for p in command.params]
+    options = {opt for p in parameters for opt in (*p.opts, *p.secondary_opts)}
     named = set(re.findall(r"`(--[a-z-]+)", readme)) - {"--help"}
 
     assert named

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,17 +22,25 @@ from headrace.cli.terminal import progress as progress_bar
 from headrace.loading import load_definition
 from headrace.offline.backfill import Backfilled, Knowledge, steps
 from headrace.offline.backfill import backfill as compute
+from headrace.offline.backfill_parts import ROWS, Folder, How, backfill_parts
 from headrace.offline.differences import Difference, differences
 from headrace.offline.feed import Feed, read_feed
 
 if TYPE_CHECKING:
     from headrace.definition import Definition
+    from headrace.table_rows import TableRow
 
 
 def backfill(
-    events: Annotated[Path, typer.Option(help="Parquet file of the scored source.")],
-    out_file: Annotated[Path, typer.Option("--out", help="Parquet file to write features to.")],
-    labels: Annotated[Path | None, typer.Option(help="Parquet file of the labels.")] = None,
+    events: Annotated[
+        Path, typer.Option(help="Parquet file of the scored source, or a folder of them.")
+    ],
+    out_file: Annotated[
+        Path, typer.Option("--out", help="File to write features to; of a folder, a new folder.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="Parquet file of the labels, or a folder of them.")
+    ] = None,
     as_known: Annotated[
         bool,
         typer.Option(
@@ -51,33 +58,77 @@ def backfill(
         list[str] | None,
         typer.Option(help="`NAME=FILE`: rows of a table, each seen from its `loaded_at` on."),
     ] = None,
+    rows_at_once: Annotated[
+        int, typer.Option(min=1, help="Of a folder: events of a source in memory at once.")
+    ] = ROWS,
     json: AsJson = False,
 ) -> None:
     """Compute the features of every event at once, as the stream would have had them.
 
     As known, an event counts from `arrival_time`, a label from `label_time` on, like in a replay;
-    as happened, both count from their event time on. The file has one row per event: id,
-    event_time, late, and every feature in a column of its own, absent ones null.
+    as happened, both count from their event time on. There is one row per event: id, event_time,
+    late, and every feature in a column of its own, absent ones null. A folder may be larger than
+    memory: it is worked through in parts, and so is what comes out.
     """
-    check_folder(out_file, "--out")
-    if out_file.resolve() in {path.resolve() for path in (events, labels) if path}:
-        fail(f"--out: {out_file} is what is read; expected another file")
+    _check_places(events, labels, out_file, differ=differ)
     chosen = Knowledge.AS_KNOWN if as_known else Knowledge.AS_HAPPENED
     with errors_told():
         made = load_definition(definition or model_dir_of(None) / "definition.py")
-        feeds = feeds_of(made, events, labels)
         rows = rows_of(made, table or [])
-        kinds = list(Knowledge) if differ else [chosen]
-        total = len(kinds) * steps(made) * len(feeds[0].frame)
-        with progress_bar("Backfilling", total) as advance:
-            found = {kind: compute(made, feeds, kind, advance, rows) for kind in kinds}
-        found[chosen].features.write_parquet(out_file)
-    apart = _differences(made, found) if differ else []
-    report = Report(found[chosen], chosen, out_file, apart)
+        if events.is_dir():
+            report = _in_parts(made, (events, labels), out_file, How(chosen, rows_at_once, rows))
+        else:
+            kinds = list(Knowledge) if differ else [chosen]
+            found = _at_once(made, feeds_of(made, events, labels), kinds, rows)
+            found[chosen].features.write_parquet(out_file)
+            apart = _differences(made, found) if differ else []
+            report = _report(found[chosen], chosen, out_file, apart)
     if json:
-        print_json(report.as_json())
+        print_json(report)
     else:
-        report.show()
+        _show(report)
+
+
+def _check_places(events: Path, labels: Path | None, out_file: Path, *, differ: bool) -> None:
+    if out_file.resolve() in {path.resolve() for path in (events, labels) if path}:
+        fail(f"--out: {out_file} is what is read; expected another place")
+    if not events.is_dir():
+        check_folder(out_file, "--out")
+        return
+    if differ:
+        fail("--differences needs a file: a folder may be larger than memory")
+    if out_file.exists() and (out_file.is_file() or any(out_file.iterdir())):
+        fail(f"--out: {out_file} is there already; expected a new or empty folder")
+
+
+def _at_once(
+    definition: Definition,
+    feeds: list[Feed],
+    kinds: list[Knowledge],
+    rows: dict[str, list[TableRow]],
+) -> dict[Knowledge, Backfilled]:
+    total = len(kinds) * steps(definition) * len(feeds[0].frame)
+    with progress_bar("Backfilling", total) as advance:
+        return {kind: compute(definition, feeds, kind, advance, rows) for kind in kinds}
+
+
+def _in_parts(
+    definition: Definition, paths: tuple[Path, Path | None], out_folder: Path, how: How
+) -> dict[str, Any]:
+    sources = (definition.scored, definition.label.source)
+    folders = [Folder.of(p, s) for p, s in zip(paths, sources, strict=True) if p is not None]
+    with progress_bar("Backfilling", steps(definition) * len(folders[0])) as advance:
+        done = backfill_parts(definition, folders, out_folder, how, advance)
+    return {
+        "out": str(out_folder),
+        "knowledge": how.knowledge,
+        "events": done.events,
+        "refused": done.refused,
+        "late": done.late,
+        "folded": dict(done.folded),
+        "folded_entities": dict(done.reasons),
+        "differences": {},
+    }
 
 
 def feeds_of(definition: Definition, events: Path, labels: Path | None) -> list[Feed]:
@@ -92,50 +143,45 @@ def _differences(definition: Definition, found: dict[Knowledge, Backfilled]) -> 
     return differences(known.features, happened.features, key, definition.columns)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A backfill as it is told."""
+def _report(
+    found: Backfilled, knowledge: Knowledge, path: Path, apart: list[Difference]
+) -> dict[str, Any]:
+    """Everything in one object."""
+    return {
+        "out": str(path),
+        "knowledge": knowledge,
+        "events": len(found.features),
+        "refused": found.refused,
+        "late": int(found.features["late"].sum()),
+        "folded": found.folded,
+        "folded_entities": dict(found.reasons),
+        "differences": {each.feature: each._asdict() for each in apart},
+    }
 
-    found: Backfilled
-    knowledge: Knowledge
-    path: Path
-    apart: list[Difference]
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything in one object."""
-        return {
-            "out": str(self.path),
-            "knowledge": self.knowledge,
-            "events": len(self.found.features),
-            "refused": self.found.refused,
-            "late": int(self.found.features["late"].sum()),
-            "folded": self.found.folded,
-            "folded_entities": dict(self.found.reasons),
-            "differences": {each.feature: each._asdict() for each in self.apart},
-        }
+def _show(report: dict[str, Any]) -> None:
+    """Print tables: counts, and how as known and as happened differ."""
+    table = Table(title=f"{report['events']:,} events in {report['out']}", show_header=False)
+    table.add_row("features", report["knowledge"])
+    for name in ("refused", "late"):
+        table.add_row(name, f"{report[name]:,}")
+    for view, events in report["folded"].items():
+        if events:
+            table.add_row(f"{view}: folded one by one", f"{events:,} events")
+    for reason, entities in report["folded_entities"].items():
+        table.add_row(f"for {reason}", f"{entities:,} entities")
+    out.print(table)
+    if report["differences"]:
+        out.print(_apart(report["differences"]))
 
-    def show(self) -> None:
-        """Print tables: counts, and how as known and as happened differ."""
-        table = Table(
-            title=f"{len(self.found.features):,} events in {self.path}", show_header=False
-        )
-        table.add_row("features", self.knowledge)
-        table.add_row("refused", f"{self.found.refused:,}")
-        table.add_row("late", f"{self.found.features['late'].sum():,}")
-        for view, events in self.found.folded.items():
-            if events:
-                table.add_row(f"{view}: folded one by one", f"{events:,} events")
-        for reason, entities in self.found.reasons.items():
-            table.add_row(f"for {reason}", f"{entities:,} entities")
-        out.print(table)
-        if self.apart:
-            out.print(self._apart())
 
-    def _apart(self) -> Table:
-        columns = ("feature", "events", "absent in one", "largest difference")
-        table = Table(*columns, title="As known is not as happened")
-        for each in self.apart:
-            if each.rows:
-                largest = f"{each.largest:.6g}"
-                table.add_row(each.feature, f"{each.rows:,}", f"{each.absent:,}", largest)
-        return table
+def _apart(apart: dict[str, dict[str, Any]]) -> Table:
+    columns = ("feature", "events", "absent in one", "largest difference")
+    table = Table(*columns, title="As known is not as happened")
+    for name, each in apart.items():
+        if each["rows"]:
+            largest = f"{each['largest']:.6g}"
+            table.add_row(name, f"{each['rows']:,}", f"{each['absent']:,}", largest)
+    if not table.rows:
+        table.add_row("all are equal", "0", "0", "0")
+    return table

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.definition import Definition, View
     from headrace.offline.feed import Feed
     from headrace.offline.history import Floats, History
+    from headrace.offline.timeline import Grid
     from headrace.table_rows import TableRow
     from headrace.tables import Table
 
@@ -87,11 +88,9 @@ def backfill(
         folded[view.fold.view.name] = view.folded
         reasons.update(view.reasons)
         progress(len(scored))
-    for table in definition.tables:
-        columns.update(_looked_up(table, scored, rows or {}))
-    _add_computed(definition, scored, columns, progress)
-    refused = sum(each.refused for each in found)
-    return Backfilled(_frame(definition, scored, columns), refused, folded, reasons)
+    features = finished(definition, scored, columns, rows or {}, progress)
+    features = _firsts(scored, features)
+    return Backfilled(features, sum(each.refused for each in found), folded, reasons)
 
 
 def steps(definition: Definition) -> int:
@@ -112,22 +111,63 @@ def windowed_features(
 def _histories(
     definition: Definition, feeds: Sequence[Feed], knowledge: Knowledge
 ) -> list[History]:
-    chosen = list(feeds)
-    if knowledge is Knowledge.AS_HAPPENED:
-        chosen = [replace(feed, arrival=feed.source.time) for feed in feeds]
+    chosen = on_time(feeds) if knowledge is Knowledge.AS_HAPPENED else list(feeds)
     return histories(chosen, EventDecoder(definition))
+
+
+def on_time(feeds: Sequence[Feed]) -> list[Feed]:
+    """The same events, each arriving when it happens."""
+    return [replace(feed, arrival=feed.source.time) for feed in feeds]
 
 
 def windowed(definition: Definition, found: Sequence[History]) -> Iterator[ViewBackfill]:
     """The definition's views over these histories, each ready to give its features."""
-    codec, grid = StateCodec(definition), grid_of(found)
-    views = definition.scored_views
-    for entity in dict.fromkeys(view.entity.name for view in views):
-        folds = [fold for fold in codec.folds[entity] if fold.view in views]
-        used = {definition.scored.name, *(fold.view.source.name for fold in folds)}
-        lines = Lines.of(entity, [each for each in found if each.source.name in used], grid)
-        for fold in folds:
-            yield ViewBackfill(fold, lines, definition.scored.name)
+    grid = grid_of(found)
+    for entity in dict.fromkeys(view.entity.name for view in definition.scored_views):
+        yield from windowed_of(definition, found, entity, grid)
+
+
+def windowed_of(
+    definition: Definition, found: Sequence[History], entity: str, grid: Grid
+) -> Iterator[ViewBackfill]:
+    """The views of one entity; of the histories, those of their sources and the scored one.
+
+    Args:
+        definition: What features there are.
+        found: The scored history, and others.
+        entity: Its name.
+        grid: Of all these histories.
+    """
+    folds = [
+        fold
+        for fold in StateCodec(definition).folds[entity]
+        if fold.view in definition.scored_views
+    ]
+    used = sources_of(definition, entity)
+    chosen = [each for each in found if each.source.name in used]
+    lines = Lines.of(entity, chosen, grid)
+    for fold in folds:
+        yield ViewBackfill(fold, lines, definition.scored.name)
+
+
+def sources_of(definition: Definition, entity: str) -> set[str]:
+    """The sources whose events the features of one entity need."""
+    views = [view for view in definition.scored_views if view.entity.name == entity]
+    return {definition.scored.name, *(view.source.name for view in views)}
+
+
+def finished(
+    definition: Definition,
+    scored: History,
+    columns: dict[str, Floats],
+    rows: Mapping[str, Sequence[TableRow]],
+    progress: Callable[[int], None],
+) -> pl.DataFrame:
+    """Windowed features with those of tables and of the event added; see ``Backfilled``."""
+    for table in definition.tables:
+        columns.update(_looked_up(table, scored, rows))
+    _add_computed(definition, scored, columns, progress)
+    return _frame(definition, scored, columns)
 
 
 def _looked_up(
@@ -216,9 +256,8 @@ def _rows(columns: Mapping[str, Floats], height: int) -> Iterator[dict[str, floa
 
 
 def _frame(definition: Definition, scored: History, columns: Mapping[str, Floats]) -> pl.DataFrame:
-    """One row per event; where an id comes again, as it was when it came first."""
     source = scored.source
-    frame = pl.DataFrame(
+    return pl.DataFrame(
         {
             source.id: scored.column(source.id),
             "event_time": scored.column(source.time),
@@ -226,8 +265,13 @@ def _frame(definition: Definition, scored: History, columns: Mapping[str, Floats
             **{name: columns[name] for name in definition.columns},
         }
     ).with_columns(pl.col(definition.columns).fill_nan(None))
+
+
+def _firsts(scored: History, features: pl.DataFrame) -> pl.DataFrame:
+    """Without events whose id was there before: the first score of an event stays."""
     if scored.ids_are_unique:
-        return frame
-    order = pl.DataFrame({"key": frame.get_column(source.id).cast(pl.String), "rank": scored.rank})
-    first = order.select(pl.col("rank") == pl.col("rank").min().over("key"))
-    return frame.filter(first.to_series())
+        return features
+    ids = scored.column(scored.source.id).cast(pl.String)
+    order = pl.DataFrame({"id": ids, "rank": scored.rank})
+    first = order.select(pl.col("rank") == pl.col("rank").min().over("id"))
+    return features.filter(first.to_series())

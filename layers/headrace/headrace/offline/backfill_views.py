@@ -18,7 +18,7 @@ from headrace.events import microseconds
 from headrace.offline.fold_entities import fold_entities
 from headrace.offline.scaled import scaled
 from headrace.offline.timeline import Edges, entity_codes, grid_for, timeline
-from headrace.offline.window_aggregates import NumberWindows, counts, distinct, seconds_since
+from headrace.offline.window_aggregates import NumberWindows, distinct, seconds_since
 from headrace.windows import DELIVERED_AGAIN_US
 
 if TYPE_CHECKING:
@@ -81,10 +81,11 @@ class ViewBackfill:
         rows = everything if mask is None else everything.kept(mask)
         edges = Edges(view, rows, queries, self._own_stops(queries, mask))
         windows = _Windows(view, history, rows, queries)
-        found = [f for w in view.windows for f in windows.features(edges.spans(w))]
-        out = [np.empty(len(values)) for values in found]
-        for placed, values in zip(out, found, strict=True):
-            placed[queries.places] = values
+        out = [
+            values.take(queries.order)
+            for window in view.windows
+            for values in windows.features(edges.spans(window))
+        ]
         codes = self._odd(windows, edges, rows, queries)
         if len(codes):
             self.folded = int(np.isin(queries.code, codes).sum())
@@ -216,7 +217,7 @@ class _Windows:
     def _of(self, aggregate: Any, spans: Spans) -> list[Floats]:
         match aggregate:
             case Count():
-                return [counts(spans)]
+                return [spans.length]
             case TimeSinceLast():
                 return [seconds_since(self._rows.time, self._queries.time, spans)]
             case DistinctCount():

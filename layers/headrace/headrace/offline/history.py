@@ -1,13 +1,12 @@
 """A file's events as checked columns: what the stream's decoder would make of each row.
 
 Rows that surely pass the checks are taken as they are, column by column; every other row goes
-through the decoder itself. May import feed, events, definition and field_checks.
+through the decoder itself. May import plain_rows, feed, events and definition.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +15,16 @@ import polars as pl
 
 from headrace.definition import Flag, Number
 from headrace.errors import EventRejected
-from headrace.events import Event, entity_key, id_digest, microseconds, time_to_us, us_to_time
-from headrace.field_checks import LARGEST_NUMBER, MAX_ID_LENGTH
+from headrace.events import Event, entity_key, id_digest, microseconds, us_to_time
 from headrace.offline.feed import payloads
+from headrace.offline.plain_rows import plain_rows, plain_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
-    from headrace.definition import Field, Source, Text
+    from headrace.definition import Field, Source
     from headrace.events import EventDecoder
     from headrace.offline.feed import Feed
 
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Mask = npt.NDArray[np.bool_]
 
-_MAX_TEXT_BYTES = 8_192  # of all texts of a row that is taken as it is: far below the limit
-_LAST_YEAR_US = time_to_us(datetime(9999, 1, 1, tzinfo=UTC))
+_DENSE = 8
+"""Ids that spread over up to so many times their number are counted, not hashed."""
 
 
 @dataclass
@@ -63,6 +62,7 @@ class History:
     refused: int
     ranked: Callable[[], Ints]
     decoded: dict[int, Event] = field(default_factory=dict)
+    _ticks: tuple[int, int, Ints] | None = None
 
     def __len__(self) -> int:
         """Number of accepted events."""
@@ -103,11 +103,17 @@ class History:
     def ids_are_unique(self) -> bool:
         """Whether no event comes again."""
         ids = self.column(self.source.id)
-        if ids.dtype.is_integer():
-            values = ids.to_numpy()
-            if bool((values[1:] > values[:-1]).all()):
-                return True
+        if ids.dtype.is_integer() and len(ids):
+            low, high = int(ids.min()), int(ids.max())  # type: ignore[arg-type]
+            if high - low < _DENSE * len(ids):
+                return int(np.bincount(ids.to_numpy() - low).max()) == 1
         return ids.n_unique() == len(ids)
+
+    def ticks(self, unit: int, first: int) -> Ints:
+        """Event times in units from the first one on, which is 1; remembered for all entities."""
+        if self._ticks is None or self._ticks[:2] != (unit, first):
+            self._ticks = unit, first, (self.time - first) // unit + 1
+        return self._ticks[2]
 
     def column(self, name: str) -> pl.Series:
         """A column of the file, of the accepted events."""
@@ -144,9 +150,9 @@ class History:
         frame, source = self.feed.frame, self.source
         names = [source.id, *source.entities, *(n for n in source.fields if n in frame.columns)]
         numbers = [n for n in names if isinstance(source.fields.get(n), Number)]
-        part = frame.select(
-            pl.col(n).cast(pl.Float64, strict=False) if n in numbers else n for n in names
-        )[self.rows[places]]
+        part = frame.select(names)[self.rows[places]].with_columns(
+            pl.col(numbers).cast(pl.Float64, strict=False)
+        )
         make, at, decoded = self.fields_type, source.time, self.decoded
         columns = [column.to_list() for column in part]
         times = self.time[places].tolist()
@@ -226,7 +232,7 @@ def history(feed: Feed, decoder: EventDecoder, ranked: Callable[[], Ints]) -> Hi
     """
     source, frame = feed.source, feed.frame
     time, arrival = _us(frame, source.time), _us(frame, feed.arrival)
-    odd = np.flatnonzero(~(_plain_times(source, time, arrival) & _plain_rows(frame, source)))
+    odd = np.flatnonzero(~(plain_times(source, time, arrival) & plain_rows(frame, source)))
     kept, decoded, refused = np.arange(len(frame)), {}, 0
     if len(odd):
         events = _decoded(feed, decoder, odd, arrival)
@@ -262,73 +268,6 @@ def _decoded(
         except EventRejected:
             found[row] = None
     return found
-
-
-def _plain_times(source: Source, time: Ints, arrival: Ints) -> Mask:
-    earliest, ahead = time_to_us(source.not_before), microseconds(source.ahead)
-    return (time >= earliest) & (time <= arrival + ahead) & (time < _LAST_YEAR_US)
-
-
-def _plain_rows(frame: pl.DataFrame, source: Source) -> Mask | bool:
-    """Which rows need no decoder: every value of the right type and within its bounds."""
-    if source.rules:
-        return np.zeros(len(frame), dtype=np.bool_)
-    checks = [_plain_id(frame.schema[name], name) for name in (source.id, *source.entities)]
-    lengths = []
-    for name, kind in source.fields.items():
-        if name not in frame.columns:
-            checks.append(pl.lit(value=not kind.required))
-            continue
-        checks.append(_plain_field(frame.schema[name], name, kind))
-        if frame.schema[name] == pl.String:
-            lengths.append(pl.col(name).str.len_bytes().fill_null(0))
-    if lengths:
-        checks.append(pl.sum_horizontal(lengths) <= _MAX_TEXT_BYTES)
-    passed = frame.lazy().select(pl.all_horizontal(checks).alias("plain")).collect()
-    plain = passed.get_column("plain").fill_null(value=False)
-    return bool(plain[0]) if len(plain) == 1 else plain.to_numpy()
-
-
-def _plain_id(dtype: pl.DataType, name: str) -> pl.Expr:
-    column = pl.col(name)
-    if dtype == pl.String:
-        return column.is_not_null() & column.str.len_chars().is_between(1, MAX_ID_LENGTH)
-    if dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128):
-        return column.is_not_null()
-    return pl.lit(value=False)
-
-
-def _plain_field(dtype: pl.DataType, name: str, kind: Field) -> pl.Expr:
-    column = pl.col(name)
-    absent = pl.lit(value=False) if kind.required else column.is_null()
-    if isinstance(kind, Number):
-        passes = _plain_number(dtype, column, kind)
-    elif isinstance(kind, Flag):
-        passes = _plain_flag(dtype, column)
-    else:
-        passes = _plain_text(dtype, column, kind)
-    return absent | passes.fill_null(value=False)
-
-
-def _plain_number(dtype: pl.DataType, column: pl.Expr, kind: Number) -> pl.Expr:
-    if dtype == pl.Float64 or (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)):
-        low = -LARGEST_NUMBER if kind.at_least is None else kind.at_least
-        high = LARGEST_NUMBER if kind.at_most is None else kind.at_most
-        number = column.cast(pl.Float64)
-        return (number >= low) & (number <= high) & number.is_finite()
-    return pl.lit(value=False)
-
-
-def _plain_flag(dtype: pl.DataType, column: pl.Expr) -> pl.Expr:
-    if dtype == pl.Boolean:
-        return column.is_not_null()
-    return column.is_in([0, 1]) if dtype.is_integer() else pl.lit(value=False)
-
-
-def _plain_text(dtype: pl.DataType, column: pl.Expr, kind: Text) -> pl.Expr:
-    if dtype != pl.String:
-        return pl.lit(value=False)
-    return column.is_in(kind.one_of) if kind.one_of else column.str.len_chars() <= kind.max_length
 
 
 def _as_text(values: pl.Series, kind: Field | None) -> pl.Series:

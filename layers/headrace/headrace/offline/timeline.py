@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from headrace.definition import View
-    from headrace.offline.history import History, Ints, Mask
+    from headrace.offline.history import Floats, History, Ints, Mask
 
 _UNITS_US = (60_000_000, 1_000_000, 1_000, 1)
 _LARGEST_KEY = 2**62
@@ -81,6 +81,13 @@ class Timeline:
         return len(self.places)
 
     @cached_property
+    def order(self) -> Ints:
+        """Place in the timeline of each event of the history, where all are in it."""
+        found = np.empty_like(self.places)
+        found[self.places] = np.arange(len(self.places))
+        return found
+
+    @cached_property
     def time(self) -> Ints:
         """Event times, microseconds UTC."""
         return self.history.time[self.places]
@@ -106,11 +113,17 @@ class Timeline:
         return Timeline(self.history, self.grid, *parts)
 
 
-class Spans(NamedTuple):
+@dataclass(frozen=True)
+class Spans:
     """Which events of a timeline each query's window covers: those from start to stop."""
 
     start: Ints
     stop: Ints
+
+    @cached_property
+    def length(self) -> Floats:
+        """How many events each one holds."""
+        return (self.stop - self.start).astype(np.float64)
 
 
 def entity_codes(columns: Sequence[pl.Series]) -> list[Ints]:
@@ -158,7 +171,10 @@ def _lie_on(time: Ints, unit: int) -> bool:
 
 def timeline(history: History, code: Ints, grid: Grid) -> Timeline:
     """Sort a history by entity, time and order of arrival."""
-    key = code * grid.span + grid.ticks(history.time)
+    if grid.instants is None:
+        key = code * grid.span + history.ticks(grid.unit, grid.first)
+    else:
+        key = code * grid.span + grid.ticks(history.time)
     order = _by_code(code) if history.in_order else _by_key(key, history.rank)
     return Timeline(history, grid, order, code[order], key[order])
 

@@ -35,11 +35,6 @@ _SECOND_US = 1_000_000
 _INT64 = 2.0**62
 
 
-def counts(spans: Spans) -> Floats:
-    """Number of events."""
-    return (spans.stop - spans.start).astype(np.float64)
-
-
 def seconds_since(time: Ints, as_of: Ints, spans: Spans) -> Floats:
     """Seconds from each window's newest event to the query; NaN where it has none."""
     found = np.full(len(as_of), np.nan)
@@ -119,7 +114,7 @@ class NumberWindows:
 
     def _sums(self, spans: Spans) -> tuple[Floats, Floats]:
         """Number and sum of the present values: 0 and 0 where there are none."""
-        n = self._present(spans).astype(np.float64)
+        n = spans.length if self._counted is None else self._present(spans).astype(np.float64)
         summed, scale = self._summed, self._scaled.scale
         if self._sums_are_doubles:
             return n, (summed[spans.stop] - summed[spans.start]) / scale
