@@ -82,7 +82,7 @@ def test_deployments_by_canary_roll_back_on_alarms_of_what_they_deploy() -> None
 
 
 def test_function_names_its_alarms_without_reference_since_they_refer_to_it() -> None:
-    """CloudFormation meets the result only; LocalStack resolves before SAM's transform, endlessly."""
+    """A circle only before the transform, where LocalStack resolves it without end."""
     source = yaml_parse(TEMPLATE.read_text(encoding="utf-8"))["Resources"]
     for name in SHIFTED:
         preference = source[name]["Properties"]["DeploymentPreference"]
