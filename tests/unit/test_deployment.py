@@ -50,12 +50,14 @@ def test_change_of_code_library_or_model_is_a_new_version(changed: str) -> None:
 def test_stream_and_routes_lead_to_the_aliases() -> None:
     found = resources("false")
     (mapping,) = of_type("AWS::Lambda::EventSourceMapping", found).values()
-    assert mapping["Properties"]["FunctionName"] == {"Ref": "ScoreStreamFunctionAliaslive"}
+    assert mapping["Properties"]["FunctionName"] == {"Fn::Sub": "${ScoreStreamFunction.Arn}:live"}
+    assert mapping["DependsOn"] == "ScoreStreamFunctionAliaslive"
+    assert "ScoreStreamFunctionAliaslive" in found
     (api,) = of_type("AWS::ApiGateway::RestApi", found).values()
     for path in api["Properties"]["Body"]["paths"].values():
         for operation in path.values():
             uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
-            assert uri[1] == {"Live": {"Ref": "ScoreRequestFunctionAliaslive"}}
+            assert uri.endswith("/functions/${ScoreRequestFunction.Arn}:live/invocations")
 
 
 def test_deployments_by_canary_roll_back_on_alarms_of_what_they_deploy() -> None:
