@@ -2,7 +2,7 @@
 # than python3 (3.11 or newer), make and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-localstack test-sam check lint layers engines bench soak audit fuzz \
+.PHONY: help setup demo up test test-localstack test-sam check lint layers engines bench bench-peers soak audit fuzz \
 	lock clean
 
 PYTHON := .venv/bin/python
@@ -50,8 +50,11 @@ layers: setup ## build the Lambda layers into dist/layers/ and check them; ARCH=
 engines: setup ## obtain DynamoDB Local and kinesis-mock into .engines (tests do it by themselves)
 	$(PYTHON) -m tests.engines
 
-bench: setup ## measure speed, memory and state size; results as JSON
-	$(PYTHON) tests/benchmarks/run.py
+bench: setup ## measure speed, memory and size against their bars; ONLY="request cold" for some
+	$(PYTHON) tests/benchmarks/run.py $(ONLY)
+
+bench-peers: setup ## the same work by Feast, River, Bytewax and plain boto3, beside it
+	$(PYTHON) tests/benchmarks/run.py peers_bench
 
 soak: setup ## 100 replays with disorder, duplicates and all faults; SEEDS=n for more
 	@$(PYTHON) tests/benchmarks/soak.py --seeds $(or $(SEEDS),100)
@@ -91,6 +94,7 @@ lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(EVERYWHERE) -c requirements-dev.txt --extra local --extra train pyproject.toml -o requirements.txt
 	for name in requirements tables image; do $(COMPILE) $(LAMBDA) -c requirements-dev.txt \
 		layers/runtime/$$name.in -o layers/runtime/$$name.txt || exit 1; done
+	$(COMPILE) $(EVERYWHERE) tests/benchmarks/peers/requirements.in -o tests/benchmarks/peers/requirements.txt
 	$(COMPILE) $(LAMBDA) --exclude-newer $(LOCALSTACK_DAY) \
 		infra/localstack/requirements.in -o infra/localstack/requirements.txt
 	$(COMPILE) --universal --python-version 3.11 tests/sam/requirements.in -o tests/sam/requirements.txt

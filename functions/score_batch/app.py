@@ -37,3 +37,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         raise RunUnfinished(ran.error or "time ran out; the run will go on where it stopped")
     report = {} if ran.report is None else msgspec.to_builtins(ran.report)
     return {"end": str(ran.end), **report}
+
+
+bootstrap.begin(bootstrap.batch_scorer)

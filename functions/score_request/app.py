@@ -117,3 +117,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             note_answers(met)
             note_lookups(bootstrap.lookups().report())
     return answered
+
+
+bootstrap.begin(bootstrap.request_scorer)

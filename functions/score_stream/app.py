@@ -26,3 +26,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     outcome = bootstrap.stream_scorer().score(records, lambda: left_ms() > reserve_ms)
     note_outcome(outcome)
     return failures(outcome)
+
+
+bootstrap.begin(bootstrap.stream_scorer)

@@ -104,3 +104,24 @@ def test_local_mode_finds_the_functions_behind_their_aliases(canary: str) -> Non
     assert mapping.function == "ScoreStreamFunction"
     assert {route.function for route in stack.routes} == {"ScoreRequestFunction"}
     assert "the only version that there is" in stack.left_out["ScoreStreamFunctionAliaslive"]
+
+
+def test_snapshots_are_taken_of_published_versions_where_asked() -> None:
+    found = transformed(TEMPLATE, {}, {})
+    for name in SHIFTED:
+        taken = found["Resources"][name]["Properties"]["SnapStart"]["ApplyOn"]
+        assert taken == {"Fn::If": ["Snaps", "PublishedVersions", "None"]}
+    assert found["Conditions"]["Snaps"] == {"Fn::Equals": [{"Ref": "SnapStart"}, "on"]}
+
+
+def test_only_the_request_function_is_kept_warm_where_asked() -> None:
+    found = transformed(TEMPLATE, {}, {})["Resources"]
+    kept = {
+        name: each["Properties"].get("ProvisionedConcurrencyConfig")
+        for name, each in of_type("AWS::Lambda::Alias", found).items()
+    }
+    assert kept["ScoreStreamFunctionAliaslive"] is None
+    assert kept["ScoreRequestFunctionAliaslive"]["Fn::If"][:2] == [
+        "Provisions",
+        {"ProvisionedConcurrentExecutions": {"Ref": "ProvisionedConcurrency"}},
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import SettingsError
-from headrace.settings import Settings, read_settings
+from headrace.settings import Settings, read_settings, starts_on_lambda
 
 WHOLE = {
     "HEADRACE_STATE_TABLE": "states",
@@ -90,3 +90,8 @@ def test_settings_cannot_be_changed() -> None:
 def test_lean_reads_are_on_or_off(lean: str) -> None:
     with pytest.raises(SettingsError, match=r"HEADRACE_LEAN_READS .*expected on or off"):
         read_settings(WHOLE | {"HEADRACE_LEAN_READS": lean})
+
+
+def test_lambda_is_known_by_the_variable_that_only_it_sets() -> None:
+    assert starts_on_lambda({"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"})
+    assert not starts_on_lambda(WHOLE)

@@ -7,6 +7,7 @@ import gc
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)  # for imports too; see settle()
 
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,13 @@ from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
 from headrace.adapters.tables import DynamoStatesWithRows, DynamoTable, TableNames
 from headrace.batch import BatchScorer
 from headrace.circuit import Circuit
-from headrace.errors import BundleError
+from headrace.errors import BundleError, HeadraceError
 from headrace.loading import load_definition
 from headrace.model import load_bundle, load_without_model
 from headrace.redrive import Redriver
 from headrace.requests import RequestScorer
 from headrace.scoring import Scorer, StreamScorer
-from headrace.settings import Settings, read_settings
+from headrace.settings import Settings, read_settings, starts_on_lambda
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,6 +203,16 @@ def batch_scorer_of(settings: Settings, client: Callable[[str], Any]) -> BatchSc
 def table_store_of(settings: Settings, client: Callable[[str], Any]) -> DynamoTable:
     """Where loads of tables go, for an operator."""
     return DynamoTable(client("dynamodb"), settings.feature_table, SystemClock())
+
+
+def begin(build: Callable[[], object]) -> None:
+    """Build a function's use case when Lambda initialises it: then it is in SnapStart's snapshot.
+
+    Elsewhere it is built when it is first used. What cannot be built says so then, in any case.
+    """
+    if starts_on_lambda():
+        with suppress(HeadraceError):
+            build()
 
 
 def now() -> int:

@@ -53,6 +53,11 @@ class Settings:
     lean_reads: bool = True
 
 
+def starts_on_lambda(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is an execution environment of Lambda, or of what plays it."""
+    return "AWS_LAMBDA_INITIALIZATION_TYPE" in environment
+
+
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
 

@@ -70,6 +70,7 @@ PLAYED_TYPES: Mapping[str, Coverage] = {
             "LoggingConfig": IGNORED_TYPES["AWS::Logs::LogGroup"],
             "Role": _NO_IAM,
             "Tags": "for people",
+            "SnapStart": "there is no micro-VM to take a snapshot of",
             "TracingConfig": _NO_WATCH,
         },
     ),
