@@ -80,7 +80,7 @@ LAMBDA := --python-version 3.13 --python-platform x86_64-manylinux_2_28
 lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(EVERYWHERE) $(UPGRADE) --extra local --extra train --extra dev pyproject.toml -o requirements-dev.txt
 	$(COMPILE) $(EVERYWHERE) -c requirements-dev.txt --extra local --extra train pyproject.toml -o requirements.txt
-	for name in requirements tables; do $(COMPILE) $(LAMBDA) -c requirements-dev.txt \
+	for name in requirements tables image; do $(COMPILE) $(LAMBDA) -c requirements-dev.txt \
 		layers/runtime/$$name.in -o layers/runtime/$$name.txt || exit 1; done
 
 clean: ## remove what these targets made, .venv included

@@ -3,7 +3,8 @@
 Each zip is the same for the same input: names sorted, times and rights fixed. What is checked: the
 size that a function's layers unpack to, the newest symbol of glibc that they want, and that a
 python3.13 of this architecture with nothing else on its path loads the model and scores its golden
-rows. Uses the standard library only.
+rows. Beside the layers goes what Lambda itself brings, with which `headrace up --runtime layers`
+runs the functions. Uses the standard library only.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def build_all(architecture: str) -> list[str]:
     out = ROOT / "dist" / "layers" / architecture
     shutil.rmtree(out, ignore_errors=True)
     layers = {name: build(name, architecture, out) for name in FOLDERS}
+    install_image(architecture, out / "image")
     print(f"{architecture:14} {'unzipped MB':>11} {'zipped MB':>10}  glibc  sha256")
     for layer in layers.values():
         version = ".".join(map(str, layer.glibc)) if any(layer.glibc) else "-"
@@ -118,6 +120,16 @@ def build(name: str, architecture: str, out: Path) -> Layer:
         hashlib.sha256(data).hexdigest(),
         newest_glibc(files),
     )
+
+
+def install_image(architecture: str, folder: Path) -> None:
+    """What Lambda's own image of Python brings, so that no layer has it."""
+    platform_tag = f"manylinux2014_{'aarch64' if architecture == 'arm64' else architecture}"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+               "--platform", platform_tag, "--python-version", "3.13", "--only-binary=:all:",
+               "--target", str(folder), "--require-hashes", "-r",
+               str(ROOT / "layers" / "runtime" / "image.txt")]  # fmt: skip
+    subprocess.run(command, check=True)
 
 
 def pack(files: list[Path], folder: Path, target: Path) -> None:

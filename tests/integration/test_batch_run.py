@@ -20,7 +20,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from headrace.errors import BundleError, HeadraceError, StoreUnavailable
-from headrace.local.runtime import FunctionFailed
+from headrace.local.runtime import FunctionFailed, Runtime
 from headrace.local.stack import LocalAws
 
 if TYPE_CHECKING:
@@ -174,20 +174,22 @@ def test_state_machine_does_every_part_and_returns_the_runs_report(
 
 def test_part_that_ran_out_of_time_goes_on(aws: LocalAws, played: Lambda, root: Path) -> None:
     as_of = NOW + timedelta(minutes=1)
-    usual = aws.runtime.monotonic
+    runtime = aws.runtime
+    assert isinstance(runtime, Runtime)
+    usual = runtime.monotonic
     late = [0.0]
 
     def hasten(event: dict[str, Any]) -> None:
         """The first invocation of part 2 has no time left when it looks."""
         first = event.get("segment") == 2 and parts(played).count(2) == 1
         late[0] = 0.0
-        aws.runtime.monotonic = (lambda: usual() + _step(late)) if first else usual
+        runtime.monotonic = (lambda: usual() + _step(late)) if first else usual
 
     played.before = hasten
     try:
         found = execute(aws, root, as_of, "late")
     finally:
-        aws.runtime.monotonic = usual
+        runtime.monotonic = usual
     report = json.loads(found["output"])
     assert found["status"] == "SUCCEEDED"
     assert parts(played).count(2) == 2

@@ -321,9 +321,10 @@ def test_send_without_a_running_stack_says_what_to_start(tmp_path: Path) -> None
     assert "headrace up" in err
 
 
-@pytest.fixture
-def running(project: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-c", "from headrace.cli import app; app()", "up"]
+@pytest.fixture(params=["in-process", "lambda"])
+def running(project: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    start = "from headrace.cli import app; app()"
+    command = [sys.executable, "-c", start, "up", "--runtime", request.param]
     process = subprocess.Popen(
         command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

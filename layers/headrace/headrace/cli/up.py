@@ -5,31 +5,62 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from headrace.cli.terminal import Endpoint, ModelDir, errors_told, fail, find_project, out
 from headrace.errors import Unavailable
+from headrace.local.lambda_runtime import built_layers, run_lambda, run_lambda_with_layers
+from headrace.local.runtime import play_lambda
 from headrace.local.session import Session, read_session, remove_session, write_session
 from headrace.local.stack import LOCAL_PARAMETERS, LocalAws
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from headrace.local.stack import Player
     from headrace.local.triggers import Delivery
 
 _SIGNAL_SECONDS = 0.5
 
 
-def up(endpoint: Endpoint = None, model_dir: ModelDir = None) -> None:
+class RunBy(StrEnum):
+    """What runs the functions."""
+
+    IN_PROCESS = "in-process"
+    LAMBDA = "lambda"
+    LAYERS = "layers"
+
+
+Runtime = Annotated[
+    RunBy,
+    typer.Option(
+        help="What runs the functions: this process; Lambda's own runtime (`lambda`); or that with "
+        "the layers of `make layers`, on Python 3.13 (`layers`)."
+    ),
+]
+
+
+def up(
+    endpoint: Endpoint = None, model_dir: ModelDir = None, runtime: Runtime = RunBy.IN_PROCESS
+) -> None:
     """Run local AWS with stream, endpoint and schedule until Ctrl-C.
 
     The functions' logs go to standard error. Put events with `headrace send`, look scores up
     with `headrace scores`, or call the endpoint as printed.
     """
+    if runtime is RunBy.LAYERS and model_dir is not None:
+        fail("--model-dir: the layers have a model of their own; run `make layers` after a change")
     project = find_project()
     _refuse_a_second(project)
-    template = project / "template.yaml"
-    with errors_told(), LocalAws.start(template, endpoint=endpoint, model_dir=model_dir) as aws:
+    template, play = project / "template.yaml", _player(runtime, project)
+    with (
+        errors_told(),
+        LocalAws.start(template, endpoint=endpoint, model_dir=model_dir, play=play) as aws,
+    ):
         aws.serve()
         session = Session(aws.api.base_url, aws.endpoint_url, aws.stack.streams[0].name)
         write_session(project, session)
@@ -46,6 +77,12 @@ def _refuse_a_second(project: Path) -> None:
     with suppress(Unavailable):
         running = read_session(project)
         fail(f"local AWS runs already at {running.api_url}: use it, or stop it first")
+
+
+def _player(runtime: RunBy, project: Path) -> Player:
+    if runtime is RunBy.LAYERS:
+        return partial(run_lambda_with_layers, built_layers(project))
+    return run_lambda if runtime is RunBy.LAMBDA else play_lambda
 
 
 def _wait_for_a_signal() -> None:

@@ -28,7 +28,7 @@ IGNORED_TYPES: Mapping[str, str] = {
     "AWS::IAM::Role": _NO_IAM,
     "AWS::Lambda::Alias": _NEWEST,
     "AWS::Lambda::EventInvokeConfig": "a scheduled run that fails is shown at once, not retried",
-    "AWS::Lambda::LayerVersion": "handlers import the library and the model from the project",
+    "AWS::Lambda::LayerVersion": "made of the project's folders, which functions are given",
     "AWS::Lambda::Permission": _NO_IAM,
     "AWS::Lambda::Version": _NEWEST,
     "AWS::Logs::LogGroup": "functions log to standard output",
@@ -61,14 +61,14 @@ class Coverage:
 
 PLAYED_TYPES: Mapping[str, Coverage] = {
     "AWS::Lambda::Function": Coverage(
-        frozenset({"Code", "FunctionName", "Handler", "Timeout", "MemorySize", "Environment"}),
+        frozenset({"Code", "FunctionName", "Handler", "Timeout", "MemorySize", "Environment"})
+        | {"Runtime"},  # by run_lambda; in this process handlers run on its own Python
         {
-            "Architectures": "handlers run in this process",
+            "Architectures": "handlers run on this machine",
             "Description": "for people",
-            "Layers": IGNORED_TYPES["AWS::Lambda::LayerVersion"],
+            "Layers": "read before the transform, which renames them",
             "LoggingConfig": IGNORED_TYPES["AWS::Logs::LogGroup"],
             "Role": _NO_IAM,
-            "Runtime": "handlers run in this process",
             "Tags": "for people",
             "TracingConfig": _NO_WATCH,
         },

@@ -12,7 +12,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A Lambda function; ``code`` is the folder with its handler's module."""
+    """A Lambda function.
+
+    Attributes:
+        logical_id: In the template.
+        name: Of the function.
+        arn: Its ARN.
+        code: Folder with its handler's module.
+        handler: Module and attribute, such as ``app.lambda_handler``.
+        timeout_seconds: Of an invocation.
+        memory_mb: As configured.
+        environment: Its variables.
+        runtime: Such as ``python3.13``.
+        layers: Logical ids, in the template's order.
+    """
 
     logical_id: str
     name: str
@@ -22,6 +35,8 @@ class Function:
     timeout_seconds: int
     memory_mb: int
     environment: Mapping[str, str]
+    runtime: str = "python3.13"
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,10 +92,7 @@ class Runtime:
             FunctionFailed: As Lambda would report it.
         """
         function = self.functions[logical_id]
-        payload = json.dumps(event)
-        if len(payload.encode()) > MOST_PAYLOAD_BYTES:
-            message = f"event has {len(payload):,} bytes; expected at most {MOST_PAYLOAD_BYTES:,}"
-            raise FunctionFailed(function.name, "RequestEntityTooLargeException", message)
+        payload = encode_event(function, event)
         with self._one_at_a_time, _function_writes(sys.stdout):
             answer = self._call(function, json.loads(payload))
         return _round_trip(function, answer)
@@ -145,6 +142,19 @@ class Runtime:
                 seconds,
                 function.timeout_seconds,
             )
+
+
+def encode_event(function: Function, event: Mapping[str, Any]) -> bytes:
+    """An event as JSON.
+
+    Raises:
+        FunctionFailed: It is larger than Lambda takes.
+    """
+    payload = json.dumps(event).encode()
+    if len(payload) > MOST_PAYLOAD_BYTES:
+        message = f"event has {len(payload):,} bytes; expected at most {MOST_PAYLOAD_BYTES:,}"
+        raise FunctionFailed(function.name, "RequestEntityTooLargeException", message)
+    return payload
 
 
 def _round_trip(function: Function, answer: Any) -> Any:
@@ -198,7 +208,7 @@ def play_lambda(
     """
     for function in functions.values():
         _handler_place(function)
-    wanted = function_environment(functions) | _lambda_environment(endpoint)
+    wanted = function_environment(functions) | lambda_variables(endpoint)
     wanted["HEADRACE_MODEL_DIR"] = str(model_dir)
     with _environment(wanted), _stdout_by_thread(logs):
         _forget_read_once()
@@ -226,7 +236,8 @@ def function_environment(functions: Mapping[str, Function]) -> dict[str, str]:
     return together
 
 
-def _lambda_environment(endpoint: str) -> dict[str, str]:
+def lambda_variables(endpoint: str) -> dict[str, str]:
+    """Variables that lead a function's AWS clients to an endpoint."""
     variables = {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": REGION,

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from headrace.adapters.clock import SystemClock
 from headrace.local import NotEmulated
@@ -24,16 +24,17 @@ from headrace.local.http import Endpoint
 from headrace.local.moto_server import serve_moto
 from headrace.local.producer import put_records
 from headrace.local.resources import Stack
-from headrace.local.runtime import FunctionFailed, Runtime, play_lambda
+from headrace.local.runtime import FunctionFailed, play_lambda
 from headrace.local.schedule import next_run, scheduled_event
 from headrace.local.template import declared_parameters, read_stack
 from headrace.local.triggers import Delivery, StreamTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from headrace.local.records import Arrival
-    from headrace.local.resources import Schedule, StreamMapping
+    from headrace.local.resources import Function, Schedule, StreamMapping
 
 MODEL_DIR = Path("layers", "model")  # beside the template
 LOCAL_PARAMETERS = {"StoreBudgetMs": "2000"}
@@ -47,6 +48,26 @@ _US_PER_SECOND = 1_000_000
 _LOG = logging.getLogger("local_aws")  # not below the functions' own logger, "headrace"
 
 
+class Invoker(Protocol):
+    """What runs functions: ``runtime.Runtime`` or ``lambda_runtime.Sandboxes``."""
+
+    def invoke(self, logical_id: str, event: Mapping[str, Any]) -> Any:
+        """Call a function with an event as JSON gives it; its answer likewise.
+
+        Raises:
+            FunctionFailed: As Lambda would report it.
+        """
+
+
+class Player(Protocol):
+    """What makes an invoker: ``runtime.play_lambda`` or those of ``lambda_runtime``."""
+
+    def __call__(
+        self, functions: Mapping[str, Function], endpoint: str, model_dir: Path, logs: TextIO, /
+    ) -> AbstractContextManager[Invoker]:
+        """An invoker, until the end; arguments as of ``play_lambda``."""
+
+
 class LocalAws:
     """A stack that runs on this machine; one at a time in a process. Made by ``start``."""
 
@@ -54,7 +75,7 @@ class LocalAws:
         self,
         stack: Stack,
         endpoint_url: str,
-        runtime: Runtime,
+        runtime: Invoker,
         arrival: Arrival | None = None,
     ) -> None:
         self.stack, self.endpoint_url, self.runtime = stack, endpoint_url, runtime
@@ -73,6 +94,7 @@ class LocalAws:
         model_dir: Path | None = None,
         arrival: Arrival | None = None,
         logs: TextIO | None = None,
+        play: Player = play_lambda,
     ) -> LocalAws:
         """Create what the template describes and be ready to invoke its functions.
 
@@ -85,6 +107,7 @@ class LocalAws:
             model_dir: Folder of definition.py and the bundle; layers/model beside the template.
             arrival: Tells functions another arrival time of a record, for replays of history.
             logs: Where the functions write; standard error.
+            play: What runs the functions: this process, or Lambda's own runtime.
 
         Raises:
             NotEmulated: The template asks for something that local mode does not play.
@@ -95,7 +118,7 @@ class LocalAws:
         with ExitStack() as cleanup:
             url = endpoint_url(endpoint) if endpoint else cleanup.enter_context(serve_moto())
             runtime = cleanup.enter_context(
-                play_lambda(stack.functions, url, models.resolve(), logs or sys.stderr)
+                play(stack.functions, url, models.resolve(), logs or sys.stderr)
             )
             deploy(stack, url)
             aws = cls(stack, url, runtime, arrival)

@@ -52,8 +52,9 @@ def read_stack(
     """
     source = yaml_parse(path.read_text(encoding="utf-8"))
     code = _take_code_paths(source, path.parent)
+    layers = _layers_of(source)
     plain = _transform(source, parameters or {})
-    return _Reader(plain, Resolver(plain, parameters or {}, stack_name), code).read()
+    return _Reader(plain, Resolver(plain, parameters or {}, stack_name), code, layers).read()
 
 
 def transformed(
@@ -91,6 +92,17 @@ def _take_code_paths(source: dict[str, Any], root: Path) -> dict[str, Path]:
     return paths
 
 
+def _layers_of(source: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Logical ids of each function's layers; the transform gives layers other ones."""
+    resources = source.get("Resources", {})
+    found = {name: one.get("Properties", {}).get("Layers", []) for name, one in resources.items()}
+    return {
+        name: tuple(str(each.get("Ref", each) if isinstance(each, dict) else each) for each in all_)
+        for name, all_ in found.items()
+        if isinstance(all_, list)
+    }
+
+
 def _transform(source: dict[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
     # It warns about feature toggles that only AWS's own service has.
     logging.getLogger("samtranslator").setLevel(logging.ERROR)
@@ -108,10 +120,15 @@ class _Reader:
     """Turns a plain CloudFormation template into a Stack."""
 
     def __init__(
-        self, template: Mapping[str, Any], resolver: Resolver, code: Mapping[str, Path]
+        self,
+        template: Mapping[str, Any],
+        resolver: Resolver,
+        code: Mapping[str, Path],
+        layers: Mapping[str, tuple[str, ...]],
     ) -> None:
         self._resolver = resolver
         self._code = code
+        self._layers = layers
         self._resources = {
             logical_id: resource
             for logical_id, resource in template["Resources"].items()
@@ -168,6 +185,8 @@ class _Reader:
                 timeout_seconds=int(properties.get("Timeout", 3)),
                 memory_mb=int(properties.get("MemorySize", 128)),
                 environment={name: str(value) for name, value in variables.items()},
+                runtime=str(properties["Runtime"]),
+                layers=self._layers.get(logical_id, ()),
             )
 
     def _stream(self, logical_id: str, properties: Mapping[str, Any]) -> Stream:
