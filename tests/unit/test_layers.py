@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import time
@@ -12,16 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.layers import builder
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def builder() -> Any:
-    spec = importlib.util.spec_from_file_location("layers_builder", ROOT / "infra" / "layers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 layers = builder()

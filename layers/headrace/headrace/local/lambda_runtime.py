@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from headrace.errors import Unavailable
-from headrace.local import NotEmulated
 from headrace.local.runtime import FunctionFailed, encode_event, lambda_variables
 from headrace.local.sandbox import Answer, Program, Sandbox
+from headrace.local.unpacked import OPT, Unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,13 +38,10 @@ class FileSystem(Protocol):
     """Where on this machine lies what Lambda has under /opt and /var/lang."""
 
     def python(self, function: Function) -> Path:
-        """The interpreter; awslambdaric is among what it, or ``imports``, has."""
+        """The interpreter; awslambdaric is among what it has, or what ``place`` has it import."""
 
-    def imports(self, function: Function) -> list[Path]:
-        """Folders to import from after the function's own, the first one first."""
-
-    def opt(self, function: Function, path: str) -> Path:
-        """What lies at a path below /opt."""
+    def place(self, function: Function) -> dict[str, str]:
+        """The function's variables with the folders of this machine, and where it imports from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +61,15 @@ class Sources:
             raise Unavailable(msg)
         return Path(sys.executable)
 
-    def imports(self, function: Function) -> list[Path]:
-        """The library; all else is installed beside the interpreter."""
-        return [_LIBRARY]
-
-    def opt(self, function: Function, path: str) -> Path:
-        """The model, which is all that functions look for below /opt."""
-        if path != "model":
-            msg = f"function {function.logical_id}: it wants /opt/{path}; sources have /opt/model"
-            raise NotEmulated(msg)
-        return self.model_dir
+    def place(self, function: Function) -> dict[str, str]:
+        """The function's variables; beside the library, all is installed with the interpreter."""
+        model = {
+            name: str(self.model_dir)
+            for name, value in function.environment.items()
+            if value == f"{OPT}model"
+        }
+        unpacked = Unpacked(function.code, (), _LIBRARY)
+        return unpacked.placed(function.environment) | model
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +90,14 @@ class BuiltLayers:
         """
         return find_python(function.runtime)
 
-    def imports(self, function: Function) -> list[Path]:
-        """The layers' ``python`` folders: of two layers with one module, the later one counts."""
-        layers = [self._layer(function, name) for name in reversed(function.layers)]
-        return [*(layer / "python" for layer in layers), self.folder / "image"]
+    def place(self, function: Function) -> dict[str, str]:
+        """The function's variables, and where it imports from.
 
-    def opt(self, function: Function, path: str) -> Path:
-        """The file or folder of the last layer that has it."""
-        for name in reversed(function.layers):
-            found = self._layer(function, name) / path
-            if found.exists():
-                return found
-        msg = f"function {function.logical_id}: no layer of it has {path}"
-        raise NotEmulated(msg)
+        Raises:
+            Unavailable: A layer is not built.
+        """
+        layers = tuple(self._layer(function, name) for name in function.layers)
+        return Unpacked(function.code, layers, self.folder / "image").placed(function.environment)
 
     def _layer(self, function: Function, name: str) -> Path:
         folder = self.folder / name
@@ -236,13 +227,6 @@ def program(function: Function, endpoint: str, files: FileSystem) -> Program:
 
     Source: AWS Lambda Developer Guide, "Defined runtime environment variables".
     """
-    own = {
-        name: str(files.opt(function, value.removeprefix("/opt/")))
-        if value.startswith("/opt/")
-        else value
-        for name, value in function.environment.items()
-    }
-    python = files.python(function)
     environment = {
         "_HANDLER": function.handler,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
@@ -252,17 +236,14 @@ def program(function: Function, endpoint: str, files: FileSystem) -> Program:
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": "local",
-        "LAMBDA_TASK_ROOT": str(function.code),
         "LANG": "en_US.UTF-8",
         "PATH": _PATH,
-        "PYTHONPATH": ":".join(map(str, [function.code, *files.imports(function)])),
-        "PYTHONDONTWRITEBYTECODE": "1",  # /var/task and /opt cannot be written to
         "TZ": ":UTC",
     }
     return Program(
-        command=(str(python), "-m", "awslambdaric", function.handler),
+        command=(str(files.python(function)), "-m", "awslambdaric", function.handler),
         folder=function.code,
-        environment=environment | lambda_variables(endpoint) | own,
+        environment=environment | lambda_variables(endpoint) | files.place(function),
         arn=function.arn,
         timeout_seconds=function.timeout_seconds,
         memory_mb=function.memory_mb,
