@@ -2,10 +2,10 @@
 # than python3 (3.11 or newer), make and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint layers engines bench soak audit fuzz lock clean
+.PHONY: help setup demo up test test-localstack test-sam check lint layers engines bench soak audit fuzz lock clean
 
 PYTHON := .venv/bin/python
-FAST := -m "not slow and not localstack"
+FAST := -m "not slow and not localstack and not sam"
 PYTEST := $(PYTHON) -m pytest --doctest-modules tests layers/headrace/headrace
 
 # The first of these that is new enough; `make setup PYTHON3=/path/to/python` chooses another.
@@ -14,7 +14,7 @@ PYTHON3 = $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	then command -v $$candidate; break; fi; done)
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## make .venv from the locked requirements; quick when nothing changed
 
@@ -24,8 +24,14 @@ demo: setup ## the whole story in two minutes, on this machine
 up: setup ## local AWS with stream, endpoint and schedule, until Ctrl-C
 	@.venv/bin/headrace up
 
-test: lint ## everything that CI runs: lint and all tests
-	$(PYTEST)
+test: lint ## everything that CI runs: lint and all tests but those of the SAM CLI
+	$(PYTEST) -m "not sam"
+
+test-localstack: setup ## template.yaml on LocalStack: one that runs, or one without Docker
+	$(PYTHON) -m pytest -m localstack tests/integration
+
+test-sam: setup ## sam validate, build, local invoke and local start-api; the latter want Docker
+	$(PYTHON) -m pytest -m sam tests/sam
 
 check: lint ## lint and the fast tests
 	$(PYTEST) $(FAST)
@@ -86,6 +92,7 @@ lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 		layers/runtime/$$name.in -o layers/runtime/$$name.txt || exit 1; done
 	$(COMPILE) $(LAMBDA) --exclude-newer $(LOCALSTACK_DAY) \
 		infra/localstack/requirements.in -o infra/localstack/requirements.txt
+	$(COMPILE) --universal --python-version 3.11 tests/sam/requirements.in -o tests/sam/requirements.txt
 
 clean: ## remove what these targets made, .venv included
 	rm -rf .venv .aws-sam build dist headrace.egg-info .mypy_cache .pytest_cache .ruff_cache

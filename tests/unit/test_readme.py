@@ -98,9 +98,9 @@ def test_every_route_of_the_template_is_in_the_readme(root: Path, readme: str) -
 
 
 def test_every_make_target_named_in_documents_exists(root: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
     for document in [*root.glob("*.md"), *root.glob("infra/**/*.md")]:
-        named = set(re.findall(r"\bmake ([a-z]+)\b(?= +#|`|$)", document.read_text()))
+        named = set(re.findall(r"\bmake ([a-z-]+)(?= +#|`|$)", document.read_text()))
         assert named <= targets, document.name
 
 

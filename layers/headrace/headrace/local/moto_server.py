@@ -19,12 +19,17 @@ _MOTO = threading.Lock()
 
 
 @contextmanager
-def serve_moto(port: int = 0, around: Callable[[Any], Any] = lambda inner: inner) -> Iterator[str]:
-    """Serve an empty moto on 127.0.0.1 for as long as the context lasts.
+def serve_moto(
+    port: int = 0,
+    around: Callable[[Any], Any] = lambda inner: inner,
+    host: str = "127.0.0.1",
+) -> Iterator[str]:
+    """Serve an empty moto on this machine for as long as the context lasts.
 
     Args:
         port: Where to listen; 0 takes a free one.
         around: Given the WSGI application, what is served in its place, such as one that listens.
+        host: The address to listen at; another one for who is in a container.
 
     Yields:
         The endpoint's URL, for boto3's ``endpoint_url``.
@@ -32,11 +37,11 @@ def serve_moto(port: int = 0, around: Callable[[Any], Any] = lambda inner: inner
     with _MOTO:
         moto_api_backend.reset()
     application = around(_one_at_a_time(_application()))
-    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Quiet)
+    server = make_server(host, port, application, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="moto", daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{host}:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
