@@ -21,6 +21,8 @@ from headrace.local.lambda_runtime import (
 )
 from headrace.local.runtime import FunctionFailed, play_lambda
 from headrace.local.stack import LocalAws
+from tests.conftest import obtained
+from tests.layers import scoring_layers
 from tests.recorded import FUNCTIONS, RECORDED, Recorded, check_answer
 
 if TYPE_CHECKING:
@@ -53,8 +55,9 @@ def player(files: str, root: Path) -> Player:
     if files == "sources":
         return run_lambda
     layers = built_layers(root)
-    if not (layers / "image").is_dir():
-        pytest.skip(f"{layers.relative_to(root)} is not there; `make layers` builds it")
+    if not all((layers / name).is_dir() for name in ("TableLayer", "image")):
+        pytest.skip(f"{layers.relative_to(root)} is not whole; `make layers` builds it")
+    obtained("layers", scoring_layers)  # as the project is now
     try:
         find_python("python3.13")
     except Unavailable as error:
