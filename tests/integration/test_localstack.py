@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from headrace.local.stack import endpoint_url
+from headrace.local.deploy import endpoint_url
 from tests.conftest import obtained, served
 from tests.deployed import Deployed, awaited, deploy, transaction
 from tests.layers import SCORING, scoring_layers
@@ -182,3 +182,5 @@ def test_schedule_starts_a_batch_run(stack: Deployed) -> None:
 def configure(functions: Any, name: str, variables: dict[str, str]) -> None:
     functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
     functions.get_waiter("function_updated").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    version = functions.publish_version(FunctionName=name)["Version"]
+    functions.update_alias(FunctionName=name, Name="live", FunctionVersion=version)
