@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headrace.local.deploy import local_client
+import boto3
+from botocore.config import Config
+
+from headrace.local.deploy import ACCESS_KEY, SECRET_KEY, local_client
 from headrace.local.http import call
+from headrace.local.intrinsics import REGION
 from tests.packaged import packaged
 
 if TYPE_CHECKING:
@@ -99,7 +103,15 @@ def deploy(
     body = packaged(template, bucket, folders, s3)
     s3.put_object(Bucket=bucket, Key="template.json", Body=body.encode())
     cloudformation = deployed.client("cloudformation")
-    cloudformation.create_stack(
+    patient = boto3.client(
+        "cloudformation",
+        endpoint_url=deployed.endpoint,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(read_timeout=240, retries={"total_max_attempts": 1}),  # it transforms first
+    )
+    patient.create_stack(
         StackName=deployed.name,
         TemplateURL=f"{deployed.endpoint}/{bucket}/template.json",
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],

@@ -182,3 +182,5 @@ def test_schedule_starts_a_batch_run(stack: Deployed) -> None:
 def configure(functions: Any, name: str, variables: dict[str, str]) -> None:
     functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
     functions.get_waiter("function_updated").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    version = functions.publish_version(FunctionName=name)["Version"]
+    functions.update_alias(FunctionName=name, Name="live", FunctionVersion=version)

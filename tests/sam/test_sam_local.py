@@ -158,7 +158,7 @@ def test_api_answers_in_a_container(local: Local) -> None:
     port = free_port()
     command = [
         *(local.sam.command, "local", "start-api", "-t", str(local.template)),
-        *("-p", str(port), "--warm-containers", "LAZY", *local.options),
+        *("-p", str(port), *local.options),
     ]
     url = f"http://127.0.0.1:{port}"
     with running(command, local.template.parent, local.sam.variables, lambda: answers(url)):
