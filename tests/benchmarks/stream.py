@@ -281,10 +281,12 @@ def kinesis(lines: Sequence[bytes], first: int) -> dict[str, Any]:
 def growth(definition: Definition) -> dict[str, dict[str, float]]:
     """Fold and codec per event against entities, retained events per entity, and batch size."""
     by_entities = {}
-    for entities in (10**3, 10**4, 10**5):
+    for entities in (10**3, 10**4, 10**5, 10**6):
         lines = events(20_000, entities)
         by_entities[f"{entities:,}"] = round(fold_us(definition, lines), 1)
-    by_retained = {f"{n:,}": round(retained_us(definition, n), 1) for n in (10, 100, 1_000, 10_000)}
+    by_retained = {
+        f"{n:,}": round(retained_us(definition, n), 1) for n in (10, 100, 1_000, 10_000, 100_000)
+    }
     by_batch = {}
     lines = events(6_000, entities=1_000)
     for size in (1, 10, 100, 500):
