@@ -77,7 +77,7 @@ def backfill(
         progress: Called with a number of events; in all ``steps`` times that of the first feed.
         rows: Entity key -> rows of tables, as a replay takes them.
     """
-    found = _histories(definition, feeds, knowledge)
+    found = known_histories(definition, feeds, knowledge)
     scored = found[0]
     columns: dict[str, Floats] = {}
     folded: dict[str, int] = {}
@@ -88,10 +88,10 @@ def backfill(
         reasons.update(view.reasons)
         progress(len(scored))
     for table in definition.tables:
-        columns.update(_looked_up(table, scored, rows or {}))
-    _add_computed(definition, scored, columns, progress)
+        columns.update(looked_up(table, scored, rows or {}))
+    add_computed(definition, scored, columns, progress)
     refused = sum(each.refused for each in found)
-    return Backfilled(_frame(definition, scored, columns), refused, folded, reasons)
+    return Backfilled(event_rows(definition, scored, columns), refused, folded, reasons)
 
 
 def steps(definition: Definition) -> int:
@@ -104,33 +104,50 @@ def windowed_features(
 ) -> dict[str, Floats]:
     """The windowed features alone, in the order of the accepted events; NaN where absent."""
     columns: dict[str, Floats] = {}
-    for view in windowed(definition, _histories(definition, feeds, knowledge)):
+    for view in windowed(definition, known_histories(definition, feeds, knowledge)):
         columns.update(zip(view.fold.features, view.features(), strict=True))
     return columns
 
 
-def _histories(
+def known_histories(
     definition: Definition, feeds: Sequence[Feed], knowledge: Knowledge
 ) -> list[History]:
+    """What the stream would have accepted of each feed.
+
+    Args:
+        definition: Its decoder decides.
+        feeds: One per source; that of the scored source first.
+        knowledge: Whether events arrive when they did, or when they happened.
+    """
     chosen = list(feeds)
     if knowledge is Knowledge.AS_HAPPENED:
         chosen = [replace(feed, arrival=feed.source.time) for feed in feeds]
     return histories(chosen, EventDecoder(definition))
 
 
-def windowed(definition: Definition, found: Sequence[History]) -> Iterator[ViewBackfill]:
-    """The definition's views over these histories, each ready to give its features."""
-    codec, grid = StateCodec(definition), grid_of(found)
+def windowed(
+    definition: Definition, found: Sequence[History], looks: History | None = None
+) -> Iterator[ViewBackfill]:
+    """The definition's views over these histories, each ready to give its features.
+
+    Args:
+        definition: Says the views.
+        found: One history per source; that of the scored source first.
+        looks: At which times states are looked at; None for each scored event's own look.
+    """
+    asked = found[0] if looks is None else looks
+    every = list(found) if looks is None else [*found, looks]
+    codec, grid = StateCodec(definition), grid_of(every)
     views = definition.scored_views
     for entity in dict.fromkeys(view.entity.name for view in views):
         folds = [fold for fold in codec.folds[entity] if fold.view in views]
-        used = {definition.scored.name, *(fold.view.source.name for fold in folds)}
-        lines = Lines.of(entity, [each for each in found if each.source.name in used], grid)
+        used = {asked.source.name, *(fold.view.source.name for fold in folds)}
+        lines = Lines.of(entity, [each for each in every if each.source.name in used], grid)
         for fold in folds:
-            yield ViewBackfill(fold, lines, definition.scored.name)
+            yield ViewBackfill(fold, lines, asked.source.name)
 
 
-def _looked_up(
+def looked_up(
     table: Table, scored: History, rows: Mapping[str, Sequence[TableRow]]
 ) -> dict[str, Floats]:
     """What a table's rows say as of each event's arrival: the newest loaded by then."""
@@ -171,7 +188,7 @@ def _entity_field(scored: History, table: Table) -> str:
     return next(n for n, each in scored.source.entities.items() if each == table.entity)
 
 
-def _add_computed(
+def add_computed(
     definition: Definition,
     scored: History,
     columns: dict[str, Floats],
@@ -215,7 +232,9 @@ def _rows(columns: Mapping[str, Floats], height: int) -> Iterator[dict[str, floa
     return pl.DataFrame(columns).fill_nan(None).iter_rows(named=True)
 
 
-def _frame(definition: Definition, scored: History, columns: Mapping[str, Floats]) -> pl.DataFrame:
+def event_rows(
+    definition: Definition, scored: History, columns: Mapping[str, Floats]
+) -> pl.DataFrame:
     """One row per event; where an id comes again, as it was when it came first."""
     source = scored.source
     frame = pl.DataFrame(
