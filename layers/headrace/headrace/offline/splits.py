@@ -69,6 +69,33 @@ def split_by_time(
     return Split(start, end, test_start, test_end)
 
 
+def rolling_splits(
+    rows: pl.DataFrame, definition: Definition, training: Training, most: int
+) -> list[Split]:
+    """Splits of equal lengths, each test following on the one before, the last one at the end.
+
+    Days begin at midnight UTC; a day that history ends in counts whole.
+
+    Args:
+        rows: With ``event_time``.
+        definition: As of ``split_by_time``.
+        training: Lengths; ``train`` must say one.
+        most: As many as fit, and not more than this.
+
+    Raises:
+        Misconfigured: Not even one fits.
+    """
+    first, last = rows["event_time"].min(), rows["event_time"].max()
+    until = None
+    if isinstance(last, datetime):
+        until = last.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    found = [split_by_time(rows, definition, training, until)]
+    length = found[0].test_end - found[0].start
+    while len(found) < most and found[0].test_end - training.test - length >= first:
+        found.insert(0, split_by_time(rows, definition, training, found[0].test_start))
+    return found
+
+
 def tuning_split(split: Split, training: Training) -> Split:
     """The training interval, cut alike: fit in [start, end), tune in [test_start, test_end).
 
