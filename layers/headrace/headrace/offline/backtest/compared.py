@@ -75,9 +75,7 @@ def compare(
 def _drawn(
     sheets: Sequence[Mapping[str, Sheet]], places: Sequence[Vector], stage: str, weights: Vector
 ) -> list[Metrics]:
-    return [
-        week[stage].metrics(weights[mine]) for week, mine in zip(sheets, places, strict=True)
-    ]
+    return [week[stage].metrics(weights[mine]) for week, mine in zip(sheets, places, strict=True)]
 
 
 def _lift(
@@ -87,10 +85,7 @@ def _lift(
     return {
         name: with_interval(
             found - value[less][name],
-            [
-                a - b
-                for a, b in zip(_of(drawn[more], name), _of(drawn[less], name), strict=True)
-            ],
+            [a - b for a, b in zip(_of(drawn[more], name), _of(drawn[less], name), strict=True)],
         )
         for name, found in value[more].items()
     }

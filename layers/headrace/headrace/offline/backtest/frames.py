@@ -14,10 +14,11 @@ from headrace.offline.train import ENTITY, with_entity
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.definition import Definition, Entity
+    from headrace.definition import Definition, Entity, View
     from headrace.offline.feed import Feed
     from headrace.offline.history import Ints
     from headrace.table_rows import TableRow
+    from headrace.tables import Table
 
 AS_OF, AGE, BEHIND, KNEW = "as of", "age", "behind", "knew "
 """Columns of ``facts``; ``knew <entity>`` is one for each kind of entity."""
@@ -108,7 +109,7 @@ def of_batch_run(frames: Frames) -> pl.DataFrame:
 
 
 def _stored(definition: Definition, entity: Entity) -> list[str]:
-    parts = [*definition.scored_views, *definition.tables]
+    parts: list[View | Table] = [*definition.scored_views, *definition.tables]
     return [name for part in parts if part.entity == entity for name in part.features]
 
 
@@ -123,7 +124,8 @@ def never_used(frames: Frames, entity: str) -> float | None:
         None where no run knew any entity.
     """
     facts = frames.facts
-    runs = np.arange(int(facts[AS_OF].min() or 0), int(facts[AS_OF].max() or 0) + 1, DAY_US)
+    as_of = facts[AS_OF].to_numpy()
+    runs = np.arange(as_of.min(initial=2**62), as_of.max(initial=0) + 1, DAY_US)
     made = sum(int((frames.known[entity] <= run).sum()) for run in runs.tolist())
     name = next(n for n, e in frames.definition.scored.entities.items() if e.name == entity)
     used = facts.filter(pl.col(KNEW + entity)).select(AS_OF, name).n_unique()

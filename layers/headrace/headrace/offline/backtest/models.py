@@ -101,7 +101,11 @@ def fitted(
 
 
 def by_fields_alone(
-    definition: Definition, train: pl.DataFrame, test: pl.DataFrame, split: Split, training: Training
+    definition: Definition,
+    train: pl.DataFrame,
+    test: pl.DataFrame,
+    split: Split,
+    training: Training,
 ) -> Floats | None:
     """Scores of a boosted model that sees nothing but the event's numbers; None without any."""
     names = [name for name in definition.inputs if name in definition.scored.fields]

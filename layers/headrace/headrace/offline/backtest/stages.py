@@ -22,7 +22,7 @@ from headrace.offline.backtest.models import by_fields_alone, fitted
 from headrace.offline.imputed_rows import scorable_rows
 from headrace.offline.metrics import Judged
 from headrace.offline.splits import rolling_splits
-from headrace.offline.train import ENTITY, judged_rows, labelled
+from headrace.offline.train import CAUGHT, judged_rows, labelled
 from headrace.offline.training import NONE, Training
 
 if TYPE_CHECKING:
@@ -266,10 +266,7 @@ class _Labelled:
 def _with_labels(frames: Frames, labels: Feed, split: Split) -> Frames:
     definition, key = frames.definition, frames.definition.scored.id
     realtime = labelled(definition, frames.realtime, labels, split)
-    of_events = realtime.select(key, "label", *(c for c in ("caught",) if c in realtime.columns))
+    of_events = realtime.select(key, "label", *(c for c in (CAUGHT,) if c in realtime.columns))
     nightly = of_events.join(frames.nightly, on=key, how="left", maintain_order="left")
     facts = of_events.select(key).join(frames.facts, on=key, how="left", maintain_order="left")
     return replace(frames, realtime=realtime, nightly=nightly, facts=facts)
-
-
-__all__ = ["ENTITY", "PAIRS", "Backtest", "Protocol", "Stage", "backtest"]
