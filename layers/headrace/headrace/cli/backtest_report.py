@@ -20,8 +20,9 @@ _COLOURS = {Side.FOR: "green", Side.AGAINST: "red", Side.CAUTION: "yellow"}
 
 def show(report: Report) -> None:
     """Print everything, the verdict last."""
-    out.print(_stages(report))
+    out.print(_stages(report.found))
     out.print(_lifts(report.found))
+    out.print(_serving(report))
     out.print(_gap(report.found))
     go = "[bold green]GO[/]" if report.verdict.go else "[bold red]NO-GO[/]"
     out.print(f"{go} for real-time features over nightly ones")
@@ -29,29 +30,35 @@ def show(report: Report) -> None:
         out.print(f"  [{_COLOURS[each.side]}]{each.side:8}[/] {escape(each.text)}", highlight=False)
 
 
-def _stages(report: Report) -> Table:
-    found = report.found
-    top = next(n for n in _metrics(found) if n.startswith("precision_at_"))
-    splits = found.splits
+def _stages(found: Backtest) -> Table:
+    splits, names = found.splits, list(_metrics(found))
     made = Table(
-        "stage", "ROC AUC", "average precision", top.replace("_per_day", "").replace("_", " "),
-        "age h", "unknown", "never used", "USD/month", "USD/million",
+        "stage", *(_headed(name) for name in names),
         title=f"{found.events:,} events, {found.positives:,} positives in {len(splits)} weeks from "
               f"{splits[0].test_start:%Y-%m-%d}",
-        caption=f"mean of the weeks and 95 % interval; {report.traffic.events_per_second:.3g} "
-                f"events/s, {report.prices}",
+        caption="mean of the weeks, and 95 % of the resamples of entities",
+    )  # fmt: skip
+    for stage, metrics in found.compared.stages.items():
+        made.add_row(stage, *(_measured(metrics[name]) for name in names))
+    return made
+
+
+def _serving(report: Report) -> Table:
+    made = Table(
+        "stage", "age, h", "unknown", "never used", "USD a month", "USD per million",
+        title=f"Serving, at {report.traffic.events_per_second:.3g} events/s",
+        caption=f"{report.prices}; your own nightly job is not in it",
     )  # fmt: skip
     for row in report.rows:
-        metrics = found.compared.stages[row.stage]
-        made.add_row(
-            row.stage,
-            *(_measured(metrics[name]) for name in ("roc_auc", "average_precision", top)),
-            "-" if row.age_hours is None else f"{row.age_hours:.0f}",
-            _share(row.unknown),
-            _share(row.unused),
-            "-" if row.cost is None else f"{row.cost.usd:,.0f}",
-            "-" if row.cost is None else f"{row.cost.usd_per_million:,.2f}",
-        )
+        if row.cost is not None:
+            made.add_row(
+                row.stage,
+                "-" if row.age_hours is None else f"{row.age_hours:.0f}",
+                _share(row.unknown),
+                _share(row.unused),
+                f"{row.cost.usd:,.0f}",
+                f"{row.cost.usd_per_million:,.2f}",
+            )
     return made
 
 
@@ -61,9 +68,9 @@ def _metrics(found: Backtest) -> dict[str, Measured]:
 
 def _lifts(found: Backtest) -> Table:
     names = list(_metrics(found))
-    made = Table("lift", *(name.replace("_", " ") for name in names), title="Differences")
+    made = Table("difference", *(_headed(name) for name in names))
     for (more, less), lift in found.compared.lifts.items():
-        made.add_row(f"{more}\n  over {less}", *(spoken(lift[name]) for name in names))
+        made.add_row(f"{more}\n  over {less}", *(_spoken(lift[name]) for name in names))
     return made
 
 
@@ -87,7 +94,16 @@ def _gap(found: Backtest) -> Table:
 def _measured(measured: Measured) -> str:
     if measured.low is None or measured.high is None:
         return f"{measured.value:.3f}"
-    return f"{measured.value:.3f}\n{measured.low:.3f}-{measured.high:.3f}"
+    return f"{measured.value:.3f}\n({measured.low:.3f} to {measured.high:.3f})"
+
+
+def _headed(name: str) -> str:
+    """A metric's name in few words."""
+    return name.replace("_per_day", "").replace("_", " ").replace("roc auc", "ROC AUC")
+
+
+def _spoken(measured: Measured) -> str:
+    return spoken(measured).replace(" (", "\n(")
 
 
 def _signed(value: float | None) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -48,8 +48,12 @@ class Frames:
 
     def only(self, wanted: pl.Series) -> Frames:
         """Some of the events."""
-        parts = [part.filter(wanted) for part in (self.realtime, self.nightly, self.facts)]
-        return Frames(self.definition, *parts, self.known)
+        return replace(
+            self,
+            realtime=self.realtime.filter(wanted),
+            nightly=self.nightly.filter(wanted),
+            facts=self.facts.filter(wanted),
+        )
 
 
 def frames_of(
@@ -81,7 +85,7 @@ def frames_of(
 
 def _facts(known: Known, as_of: Ints) -> tuple[pl.DataFrame, dict[str, Ints]]:
     scored = known.scored
-    columns = {AS_OF: as_of, AGE: (scored.time - as_of) / _HOUR_US}
+    columns: dict[str, Any] = {AS_OF: as_of, AGE: (scored.time - as_of) / _HOUR_US}
     first = {}
     for entity in dict.fromkeys(scored.source.entities.values()):
         acquaintance = known.entity(entity)
