@@ -24,18 +24,19 @@ if TYPE_CHECKING:
     from headrace.offline.backtest.report import Report
     from headrace.offline.metrics import Measured
 
-_INK, _GRID = "#010203", "#040506"
+_INK, _GRID, _PANEL = "#010203", "#040506", "#070809"
 _SERIES = ("#010301", "#010302", "#010303")
 _PAGE_COLOURS = {
     _INK: "var(--ink)",
     _GRID: "var(--line)",
+    _PANEL: "var(--panel)",
     **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, 1)},
 }
 """What is drawn in these colours, each of them used for nothing else, gets those of the page."""
 _WIDTH_INCHES = 3.7
 _STYLE: Any = {
     "svg.fonttype": "none",
-    "font.size": 8.5,
+    "font.size": 9,
     "text.color": _INK,
     "axes.labelcolor": _INK,
     "axes.edgecolor": _GRID,
@@ -43,6 +44,7 @@ _STYLE: Any = {
     "ytick.color": _INK,
     "grid.color": _GRID,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -67,15 +69,20 @@ def charts(report: Report) -> list[Chart]:
     """Every chart, the most important one first."""
     compared = report.found.compared
     stages = {name: found[AP] for name, found in compared.stages.items()}
-    lifts = {f"{more}, over\n{less}": lift[AP] for (more, less), lift in compared.lifts.items()}
+    tops = {name: found[_top_metric(report)] for name, found in compared.stages.items()}
+    lifts = {f"{more}\nover {less}": lift[AP] for (more, less), lift in compared.lifts.items()}
     return [
         Chart("Average precision by stage",
               "Dots: mean of the weeks. Lines: 95 % of the resamples of entities.",
               _drawn("stages", _height(stages), lambda axes: _intervals(axes, stages))),
+        Chart("Found at the top",
+              f"Of the {_top(report)} entities of each day with the highest scores, the share that "
+              "had a positive; one that was found is not looked at again.",
+              _drawn("top", _height(stages), lambda axes: _intervals(axes, tops))),
         Chart("What a stage adds",
               "Differences of average precision, each with an interval of its own. A line that "
               "crosses 0 tells of no difference.",
-              _drawn("lifts", _height(lifts, 1.25), lambda axes: _differences(axes, lifts))),
+              _drawn("lifts", _height(lifts, 1.4), lambda axes: _differences(axes, lifts))),
         Chart("Week by week", "Average precision of each test week.",
               _drawn("weeks", 2.6, lambda axes: _weeks(axes, report))),
         Chart("Why real-time scores differ",
@@ -88,8 +95,17 @@ def charts(report: Report) -> list[Chart]:
     ]  # fmt: skip
 
 
+def _top_metric(report: Report) -> str:
+    names = next(iter(report.found.compared.stages.values()))
+    return next(name for name in names if name.startswith("precision_at_"))
+
+
+def _top(report: Report) -> str:
+    return _top_metric(report).removeprefix("precision_at_").removesuffix("_per_day")
+
+
 def _height(rows: Any, scale: float = 1.0) -> float:
-    return 0.6 + 0.42 * scale * len(rows)
+    return 0.6 + 0.46 * scale * len(rows)
 
 
 def _drawn(name: str, height: float, draw: Callable[[Axes], None]) -> str:
@@ -116,7 +132,12 @@ def _intervals(axes: Axes, rows: dict[str, Measured]) -> None:
             axes.hlines(place, measured.low, measured.high, colors=_SERIES[0], linewidth=2)
         axes.plot(measured.value, place, "o", color=_SERIES[0], markersize=5)
         axes.text(
-            0, place + 0.22, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7.5
+            0,
+            place + 0.22,
+            name,
+            transform=axes.get_yaxis_transform(),
+            va="bottom",
+            bbox={"facecolor": _PANEL, "edgecolor": "none", "pad": 1},
         )
     axes.set_ylim(0.5, len(rows) + 1)
     axes.set_yticks([])
@@ -174,6 +195,6 @@ def _prices(axes: Axes, report: Report) -> None:
 def _legend(axes: Axes) -> None:
     figure = axes.figure
     figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=7.5,
+        *axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8.5,
         handlelength=1.2, columnspacing=1.0, borderpad=0,
     )  # fmt: skip

@@ -8,7 +8,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from headrace.offline.backtest.charts import charts
-from headrace.offline.backtest.verdict import spoken
 
 if TYPE_CHECKING:
     from headrace.offline.backtest.report import Report
@@ -26,8 +25,13 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"measured": _measured, "share": _share, "signed": _signed}
-    environment.filters["spoken"] = spoken
+    environment.filters |= {
+        "measured": _measured,
+        "difference": _difference,
+        "headed": _headed,
+        "share": _share,
+        "signed": _signed,
+    }
     drawn = [each._replace(svg=Markup(each.svg)) for each in charts(report)]
     names = list(next(iter(report.found.compared.stages.values())))
     return environment.get_template(_TEMPLATE).render(
@@ -35,10 +39,23 @@ def page(report: Report) -> str:
     )
 
 
-def _measured(measured: Measured) -> str:
+def _measured(measured: Measured) -> Markup:
+    return _with_range(f"{measured.value:.3f}", measured, ".3f")
+
+
+def _difference(measured: Measured) -> Markup:
+    return _with_range(f"{measured.value:+.3f}", measured, "+.3f")
+
+
+def _with_range(value: str, measured: Measured, form: str) -> Markup:
     if measured.low is None or measured.high is None:
-        return f"{measured.value:.3f}"
-    return f"{measured.value:.3f} ({measured.low:.3f} to {measured.high:.3f})"
+        return Markup("<span>{}</span>").format(value)
+    ends = f"{measured.low:{form}} to {measured.high:{form}}"
+    return Markup('<span>{}<span class="range">{}</span></span>').format(value, ends)
+
+
+def _headed(name: str) -> str:
+    return name.replace("_", " ").replace("roc auc", "ROC AUC")
 
 
 def _share(value: float | None) -> str:
