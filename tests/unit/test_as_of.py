@@ -57,7 +57,7 @@ def looked_at(
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(own.cases(), st.integers(0, 2**32 - 1))
 def test_features_as_of_any_instant_are_what_the_fold_says_then(case: Case, seed: int) -> None:
     definition, feeds = case.definition, feeds_of(case)

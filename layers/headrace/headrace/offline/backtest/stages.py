@@ -42,8 +42,8 @@ class Stage(StrEnum):
     NIGHTLY_SCORES = "1 nightly scores"
     NIGHTLY_FEATURES = "2 nightly features"
     REAL_TIME = "3 real time"
-    SERVED_STALE = "mismatch: trained real-time, served nightly"
-    TRAINED_STALE = "mismatch: trained nightly, served real-time"
+    SERVED_STALE = "trained real-time, served nightly"
+    TRAINED_STALE = "trained nightly, served real-time"
 
 
 PAIRS = (
