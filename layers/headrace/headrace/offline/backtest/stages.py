@@ -199,7 +199,7 @@ def _week(
     }
     rows, how = test.realtime.realtime, recipe[1]
     judged = {
-        str(stage): Judged(judged_rows(rows, found.tolist(), how), None, how.top)
+        str(stage): Judged(judged_rows(rows, found.tolist(), how, split), None, how.top)
         for stage, found in scores.items()
         if found is not None
     }
