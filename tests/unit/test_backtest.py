@@ -276,6 +276,10 @@ def test_go_needs_a_lift_and_money_that_pays(
     got = verdict(with_lift(found, lift, 0.02), COSTS, worth)
     assert got.worth.usd_each == pytest.approx(28 / 6.08)
     assert got.go is go
+    assert got.best is (Stage.REAL_TIME if go else Stage.NIGHTLY_FEATURES)
+    assert verdict(with_lift(found, lift, 0.02), COSTS, worth, 3).worth.found == pytest.approx(
+        18.24
+    )
     assert any(each.side is Side.AGAINST for each in got.reasons) is not go
 
 

@@ -25,7 +25,7 @@ def show(report: Report) -> None:
     out.print(_serving(report))
     out.print(_gap(report.found))
     go = "[bold green]GO[/]" if report.verdict.go else "[bold red]NO-GO[/]"
-    out.print(f"{go} for real-time features over nightly ones")
+    out.print(f"{go} for real-time features over nightly ones; best: {report.verdict.best}")
     for each in report.verdict.reasons:
         out.print(f"  [{_COLOURS[each.side]}]{each.side:8}[/] {escape(each.text)}", highlight=False)
 

@@ -111,10 +111,16 @@ def report_of(found: Backtest, deployment: Deployment, worth: float | None) -> R
     return Report(
         found,
         [rows[Stage(name)] for name in found.compared.stages],
-        verdict(found, bills, worth),
+        verdict(found, bills, worth, deployment.traffic.events_per_second / _rate(found)),
         deployment.traffic,
         f"list prices of {table.region}, {table.as_of}",
     )
+
+
+def _rate(found: Backtest) -> float:
+    """Events a second in the test weeks."""
+    seconds = sum((split.test_end - split.test_start).total_seconds() for split in found.splits)
+    return found.events / seconds
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -122,6 +128,7 @@ def as_json(report: Report) -> dict[str, Any]:
     found = report.found
     return {
         "go": report.verdict.go,
+        "best": report.verdict.best,
         "reasons": report.verdict.reasons,
         "worth": report.verdict.worth,
         "splits": found.splits,

@@ -55,7 +55,8 @@ class Worth:
     """What real time brings over nightly features, in money.
 
     Attributes:
-        found: More positives found in a month, by looking at as many entities a day.
+        found: More positives found in a month, by looking at as many entities a day; at other
+            traffic than the history's, in proportion.
         usd: More cost in a month.
         usd_each: For each of them; None where none is found.
         given: What one is worth, in USD, as was said; None where nothing was said.
@@ -73,25 +74,30 @@ class Verdict:
 
     Attributes:
         go: Only where nothing speaks against it.
+        best: The last stage that is surely better than the one before, and pays.
         reasons: What was weighed.
         worth: In money.
     """
 
     go: bool
+    best: Stage
     reasons: list[Reason]
     worth: Worth
 
 
-def verdict(found: Backtest, costs: Mapping[Stage, Cost], worth: float | None) -> Verdict:
+def verdict(
+    found: Backtest, costs: Mapping[Stage, Cost], worth: float | None, scale: float = 1.0
+) -> Verdict:
     """Weigh lift, money and how far both can be believed.
 
     Args:
         found: The stages side by side.
         costs: Of the three stages.
         worth: What one more positive that is found is worth, in USD; None for not judging money.
+        scale: Traffic that the cost is for, over the history's.
     """
     lift = found.compared.lifts[Stage.REAL_TIME, Stage.NIGHTLY_FEATURES]
-    money = _worth(lift, costs, worth)
+    money = _worth(lift, costs, worth, scale)
     reasons = [
         _of_lift(lift[AP]),
         *_of_money(money),
@@ -101,7 +107,13 @@ def verdict(found: Backtest, costs: Mapping[Stage, Cost], worth: float | None) -
         *_of_mismatch(found),
     ]
     against = any(each.side is Side.AGAINST for each in reasons)
-    return Verdict(not against, reasons, money)
+    best = Stage.REAL_TIME if not against else _second_best(found)
+    return Verdict(not against, best, reasons, money)
+
+
+def _second_best(found: Backtest) -> Stage:
+    low = found.compared.lifts[Stage.NIGHTLY_FEATURES, Stage.NIGHTLY_SCORES][AP].low
+    return Stage.NIGHTLY_FEATURES if low is not None and low > 0 else Stage.NIGHTLY_SCORES
 
 
 def spoken(measured: Measured, digits: int = 3) -> str:
@@ -112,10 +124,12 @@ def spoken(measured: Measured, digits: int = 3) -> str:
     return f"{value} ({measured.low:+.{digits}f} to {measured.high:+.{digits}f})"
 
 
-def _worth(lift: Mapping[str, Measured], costs: Mapping[Stage, Cost], given: float | None) -> Worth:
+def _worth(
+    lift: Mapping[str, Measured], costs: Mapping[Stage, Cost], given: float | None, scale: float
+) -> Worth:
     name = next(each for each in lift if each.startswith("precision_at_"))
     top = int(name.removeprefix("precision_at_").removesuffix("_per_day"))
-    found = lift[name].value * top * _DAYS
+    found = lift[name].value * top * _DAYS * scale
     usd = costs[Stage.REAL_TIME].usd - costs[Stage.NIGHTLY_FEATURES].usd
     return Worth(found, usd, usd / found if found > 0 else None, given)
 
