@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,7 +48,7 @@ def test_every_command_parses_with_its_options(guide: str) -> None:
 def test_files_that_a_step_reads_were_written_by_one_before(guide: str) -> None:
     there: set[str] = set()
     for _, name, *arguments in commands(guide):
-        given = dict(zip(arguments, arguments[1:], strict=False))
+        given = dict(pairwise(arguments))
         if name == "simulate":
             there |= {f"{given['--out']}/{file}.parquet" for file in ("events", "labels")}
         for option in ("--events", "--labels", "--log"):
