@@ -59,6 +59,11 @@ COMMANDS = {
     "redrive": Command(
         "redrive", "redrive", "Score what was refused or given up, once its cause is mended."
     ),
+    "simulate": Command(
+        "simulate",
+        "simulate",
+        "Write made-up card transactions and their labels as Parquet, to try everything with.",
+    ),
     "replay": Command(
         "replay", "replay", "Replay a file in order of arrival through the stream scorer."
     ),
@@ -79,6 +84,11 @@ COMMANDS = {
         "compile",
         "compile_model",
         "Compile the model of a bundle again, and print how its scores compare.",
+    ),
+    "backtest": Command(
+        "backtest",
+        "backtest",
+        "Say what real time would have been worth on your history, and whether to go.",
     ),
     "plan": Command(
         "plan",

@@ -78,7 +78,7 @@ def backfill(
         progress: Called with a number of events; in all ``steps`` times that of the first feed.
         rows: Entity key -> rows of tables, as a replay takes them.
     """
-    found = _histories(definition, feeds, knowledge)
+    found = known_histories(definition, feeds, knowledge)
     scored = found[0]
     columns: dict[str, Floats] = {}
     folded: dict[str, int] = {}
@@ -103,14 +103,21 @@ def windowed_features(
 ) -> dict[str, Floats]:
     """The windowed features alone, in the order of the accepted events; NaN where absent."""
     columns: dict[str, Floats] = {}
-    for view in windowed(definition, _histories(definition, feeds, knowledge)):
+    for view in windowed(definition, known_histories(definition, feeds, knowledge)):
         columns.update(zip(view.fold.features, view.features(), strict=True))
     return columns
 
 
-def _histories(
+def known_histories(
     definition: Definition, feeds: Sequence[Feed], knowledge: Knowledge
 ) -> list[History]:
+    """What the stream would have accepted of each feed.
+
+    Args:
+        definition: Its decoder decides.
+        feeds: One per source; that of the scored source first.
+        knowledge: Whether events arrive when they did, or when they happened.
+    """
     chosen = on_time(feeds) if knowledge is Knowledge.AS_HAPPENED else list(feeds)
     return histories(chosen, EventDecoder(definition))
 
@@ -120,34 +127,45 @@ def on_time(feeds: Sequence[Feed]) -> list[Feed]:
     return [replace(feed, arrival=feed.source.time) for feed in feeds]
 
 
-def windowed(definition: Definition, found: Sequence[History]) -> Iterator[ViewBackfill]:
-    """The definition's views over these histories, each ready to give its features."""
-    grid = grid_of(found)
+def windowed(
+    definition: Definition, found: Sequence[History], looks: History | None = None
+) -> Iterator[ViewBackfill]:
+    """The definition's views over these histories, each ready to give its features.
+
+    Args:
+        definition: Says the views.
+        found: One history per source; that of the scored source first.
+        looks: At which times states are looked at; None for each scored event's own look.
+    """
+    asked, every = found[0], list(found)
+    if looks is not None:
+        asked, every = looks, [*found, looks]
+    grid = grid_of(every)
     for entity in dict.fromkeys(view.entity.name for view in definition.scored_views):
-        yield from windowed_of(definition, found, entity, grid)
+        yield from windowed_of(definition, every, entity, grid, asked.source.name)
 
 
 def windowed_of(
-    definition: Definition, found: Sequence[History], entity: str, grid: Grid
+    definition: Definition, found: Sequence[History], entity: str, grid: Grid, asked: str
 ) -> Iterator[ViewBackfill]:
-    """The views of one entity; of the histories, those of their sources and the scored one.
+    """The views of one entity; of the histories, those of their sources and the asked one.
 
     Args:
         definition: What features there are.
-        found: The scored history, and others.
+        found: The history that has features, and others.
         entity: Its name.
         grid: Of all these histories.
+        asked: Name of the source of that which has features.
     """
     folds = [
         fold
         for fold in StateCodec(definition).folds[entity]
         if fold.view in definition.scored_views
     ]
-    used = sources_of(definition, entity)
-    chosen = [each for each in found if each.source.name in used]
-    lines = Lines.of(entity, chosen, grid)
+    used = {asked, *(fold.view.source.name for fold in folds)}
+    lines = Lines.of(entity, [each for each in found if each.source.name in used], grid)
     for fold in folds:
-        yield ViewBackfill(fold, lines, definition.scored.name)
+        yield ViewBackfill(fold, lines, asked)
 
 
 def sources_of(definition: Definition, entity: str) -> set[str]:
@@ -165,12 +183,12 @@ def finished(
 ) -> pl.DataFrame:
     """Windowed features with those of tables and of the event added; see ``Backfilled``."""
     for table in definition.tables:
-        columns.update(_looked_up(table, scored, rows))
-    _add_computed(definition, scored, columns, progress)
+        columns.update(looked_up(table, scored, rows))
+    add_computed(definition, scored, columns, progress)
     return _frame(definition, scored, columns)
 
 
-def _looked_up(
+def looked_up(
     table: Table, scored: History, rows: Mapping[str, Sequence[TableRow]]
 ) -> dict[str, Floats]:
     """What a table's rows say as of each event's arrival: the newest loaded by then."""
@@ -211,7 +229,7 @@ def _entity_field(scored: History, table: Table) -> str:
     return next(n for n, each in scored.source.entities.items() if each == table.entity)
 
 
-def _add_computed(
+def add_computed(
     definition: Definition,
     scored: History,
     columns: dict[str, Floats],
@@ -265,6 +283,13 @@ def _frame(definition: Definition, scored: History, columns: Mapping[str, Floats
             **{name: columns[name] for name in definition.columns},
         }
     ).with_columns(pl.col(definition.columns).fill_nan(None))
+
+
+def event_rows(
+    definition: Definition, scored: History, columns: Mapping[str, Floats]
+) -> pl.DataFrame:
+    """One row per event; where an id comes again, as it was when it came first."""
+    return _firsts(scored, _frame(definition, scored, columns))
 
 
 def _firsts(scored: History, features: pl.DataFrame) -> pl.DataFrame:

@@ -170,7 +170,9 @@ class _Work:
                 continue
             found = self._histories(feeds)
             columns: dict[str, Floats] = {}
-            for view in windowed_of(self.definition, found, entity, grid_of(found)):
+            for view in windowed_of(
+                self.definition, found, entity, grid_of(found), self.definition.scored.name
+            ):
                 columns.update(zip(view.fold.features, view.features(), strict=True))
                 self.done.folded[view.fold.view.name] += view.folded
                 self.done.reasons.update(view.reasons)

@@ -190,7 +190,7 @@ def histories(feeds: list[Feed], decoder: EventDecoder) -> list[History]:
 
     @cache
     def ranked() -> list[Ints]:
-        return ranks([_us(feed.frame, feed.arrival) for feed in feeds])
+        return ranks([times_us(feed.frame, feed.arrival) for feed in feeds])
 
     return [
         history(feed, decoder, partial(lambda number: ranked()[number], number))
@@ -231,7 +231,7 @@ def history(feed: Feed, decoder: EventDecoder, ranked: Callable[[], Ints]) -> Hi
         ranked: See ``History``.
     """
     source, frame = feed.source, feed.frame
-    time, arrival = _us(frame, source.time), _us(frame, feed.arrival)
+    time, arrival = times_us(frame, source.time), times_us(frame, feed.arrival)
     odd = np.flatnonzero(~(plain_times(source, time, arrival) & plain_rows(frame, source)))
     kept, decoded, refused = np.arange(len(frame)), {}, 0
     if len(odd):
@@ -249,7 +249,7 @@ def history(feed: Feed, decoder: EventDecoder, ranked: Callable[[], Ints]) -> Hi
     return History(source, feed, fields_type, kept, time, arrival, late, refused, ranked, decoded)
 
 
-def _us(frame: pl.DataFrame, column: str) -> Ints:
+def times_us(frame: pl.DataFrame, column: str) -> Ints:
     """Times of a feed in microseconds UTC; where one is missing, a time that is refused."""
     found = frame.get_column(column).cast(pl.Datetime("us", "UTC")).to_physical()
     if found.null_count():

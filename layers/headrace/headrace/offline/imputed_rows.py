@@ -51,13 +51,19 @@ def scorable_rows(definition: Definition, rows: pl.DataFrame) -> pl.DataFrame:
     return rows
 
 
-def imputed_rows(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> pl.DataFrame:
-    """Impute training rows.
+def imputed_rows(
+    definition: Definition,
+    rows: pl.DataFrame,
+    imputer: Imputer,
+    cause: Cause = Cause.NOT_IN_EVENT,
+) -> pl.DataFrame:
+    """Impute rows as they would be at serving time.
 
     Args:
         definition: Says the columns.
         rows: As of ``train.training_rows``: absent values are null.
         imputer: With its fitted statistics.
+        cause: Why values are absent; ``NO_EVENT`` in rows of the batch run.
 
     Returns:
         Every column and indicator as float, NaN where the model sees NaN.
@@ -68,7 +74,7 @@ def imputed_rows(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -
     for name in definition.columns:
         is_absent = rows[name].is_null()
         absent = needed.filter(is_absent).iter_rows(named=True)
-        found = [imputer.impute(name, _absent(row, keys)).value for row in absent]
+        found = [imputer.impute(name, _absent(row, keys, cause)).value for row in absent]
         values = rows[name].cast(pl.Float64).to_numpy(writable=True)
         values[is_absent.to_numpy()] = [nan if value is None else value for value in found]
         filled.append(pl.Series(name, values))
@@ -79,9 +85,9 @@ def imputed_rows(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -
     return pl.DataFrame([*filled, *missing])
 
 
-def _absent(row: Mapping[str, Any], keys: Mapping[str, str]) -> Absent:
+def _absent(row: Mapping[str, Any], keys: Mapping[str, str], cause: Cause) -> Absent:
     fields = SimpleNamespace(**{field: row[key] for key, field in keys.items()})
-    return Absent(Cause.NOT_IN_EVENT, row, fields)
+    return Absent(cause, row, fields)
 
 
 def _group_keys(dtype: pl.DataType, name: str) -> pl.Expr:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -58,7 +58,7 @@ def measure(judged: Judged, resamples: int, seed: int) -> dict[str, Measured]:
     label = judged.frame["label"].to_numpy()
     if not 0 < label.sum() < len(label):
         return {}
-    sheet = _Sheet(judged)
+    sheet = Sheet(judged)
     found = sheet.metrics(np.ones(sheet.entities))
     draws = np.random.default_rng(seed)
     chances = np.full(sheet.entities, 1 / sheet.entities)
@@ -66,11 +66,14 @@ def measure(judged: Judged, resamples: int, seed: int) -> dict[str, Measured]:
         sheet.metrics(draws.multinomial(sheet.entities, chances).astype(np.float64))
         for _ in range(resamples)
     ]
-    return {name: _interval(value, name, drawn) for name, value in found.items()}
+    return {
+        name: with_interval(value, [each[name] for each in drawn]) for name, value in found.items()
+    }
 
 
-def _interval(value: float, name: str, drawn: list[dict[str, float]]) -> Measured:
-    values = np.asarray([each[name] for each in drawn if each[name] == each[name]])
+def with_interval(value: float, drawn: Sequence[float]) -> Measured:
+    """A value with the middle of its resamples; of those that are NaN, none counts."""
+    values = np.asarray([each for each in drawn if each == each])
     if len(values) * 2 < max(1, len(drawn)):
         return Measured(value)
     edge = (1 - LEVEL) / 2
@@ -141,8 +144,13 @@ def precision_at_top(days: list[Day], weights: Vector, top: int) -> float:
     return float(np.mean(shares)) if shares else float("nan")
 
 
-class _Sheet:
-    """Test rows, prepared so that a resample is a vector of weights over entities."""
+class Sheet:
+    """Test rows, prepared so that a resample is a vector of weights over entities.
+
+    Attributes:
+        entities: How many there are.
+        names: Theirs, in the order of the weights.
+    """
 
     def __init__(self, judged: Judged) -> None:
         frame = judged.frame.with_columns(
@@ -152,6 +160,7 @@ class _Sheet:
         self._label = frame["label"].to_numpy().astype(np.float64)
         scores = frame["score"].to_numpy()
         self.entities = int(self._code.max()) + 1
+        self.names = frame["entity"].unique().sort()
         self._ranking = Ranking(self._label, scores)
         self._alert = None if judged.threshold is None else scores >= judged.threshold
         self._days, self._top = _days_of(frame), judged.top

@@ -53,10 +53,7 @@ def split_by_time(
     Raises:
         Misconfigured: The rows do not span that long.
     """
-    first, last = rows["event_time"].min(), rows["event_time"].max()
-    if not isinstance(first, datetime) or not isinstance(last, datetime):
-        msg = "training: got no labelled event; expected labels with ids of the events"
-        raise Misconfigured(msg)
+    first, last = _span(rows)
     test_end = until or last + _US
     test_start = test_end - training.test
     gap = definition.label.source.lateness if training.gap is None else training.gap
@@ -67,6 +64,38 @@ def split_by_time(
         msg = f"training: got events from {first} to {test_end}; expected more than {need}"
         raise Misconfigured(msg)
     return Split(start, end, test_start, test_end)
+
+
+def _span(rows: pl.DataFrame) -> tuple[datetime, datetime]:
+    first, last = rows["event_time"].min(), rows["event_time"].max()
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        msg = "training: got no labelled event; expected labels with ids of the events"
+        raise Misconfigured(msg)
+    return first, last
+
+
+def rolling_splits(
+    rows: pl.DataFrame, definition: Definition, training: Training, most: int
+) -> list[Split]:
+    """Splits of equal lengths, each test following on the one before, the last one at the end.
+
+    Days begin at midnight UTC; a day that history ends in counts whole.
+
+    Args:
+        rows: With ``event_time``.
+        definition: As of ``split_by_time``.
+        training: Lengths; ``train`` must say one.
+        most: As many as fit, and not more than this.
+
+    Raises:
+        Misconfigured: Not even one fits.
+    """
+    first, last = _span(rows)
+    until = last.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    found = [split_by_time(rows, definition, training, until)]
+    while len(found) < most and found[0].start - training.test >= first:
+        found.insert(0, split_by_time(rows, definition, training, found[0].test_start))
+    return found
 
 
 def tuning_split(split: Split, training: Training) -> Split:

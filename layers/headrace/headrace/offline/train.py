@@ -123,15 +123,20 @@ def training_features(
         .alias(name)
         for name in definition.columns
     ]
-    entity = _entity_field(definition.scored, definition)
-    known = events.frame.select(
-        events.source.id, pl.col(entity).cast(pl.String).alias(ENTITY)
-    ).unique(events.source.id, keep="first")
-    rows = frame.with_columns(absent).join(
-        known, on=events.source.id, how="left", maintain_order="left"
+    return with_entity(definition, frame.with_columns(absent), events)
+
+
+def with_entity(definition: Definition, rows: pl.DataFrame, events: Feed) -> pl.DataFrame:
+    """Give rows of events the entity that metrics count by, and what policies group by."""
+    key = events.source.id
+    entity = entity_field(definition.scored, definition)
+    known = events.frame.select(key, pl.col(entity).cast(pl.String).alias(ENTITY)).unique(
+        key, keep="first"
     )
     groups = group_columns(definition, events)
-    return rows.join(groups, on=events.source.id, how="left", maintain_order="left")
+    for more in (known, groups):
+        rows = rows.join(more, on=key, how="left", maintain_order="left")
+    return rows
 
 
 def labelled(
@@ -177,14 +182,14 @@ def _with_caught(
         return rows
     recent = pl.col(labels.source.time) >= since
     positive = recent & (pl.col(definition.label.field).cast(pl.Int8) == 1)
-    entity = pl.col(_entity_field(labels.source, definition)).cast(pl.String)
+    entity = pl.col(entity_field(labels.source, definition)).cast(pl.String)
     first = labels.frame.filter(positive).group_by(entity.alias(ENTITY)).agg(
         pl.col(labels.arrival).min().alias(CAUGHT)
     )  # fmt: skip
     return rows.join(first, on=ENTITY, how="left", maintain_order="left")
 
 
-def _entity_field(source: Source, definition: Definition) -> str:
+def entity_field(source: Source, definition: Definition) -> str:
     """The source's field with the id of the batch entity."""
     entity = definition.batch_entity
     return next(name for name, each in source.entities.items() if each == entity)
@@ -239,12 +244,14 @@ def train(
     rows = scorable_rows(definition, rows)
     train_rows = rows.filter(time.is_between(split.start, split.end, closed="left"))
     test_rows = rows.filter(time.is_between(split.test_start, split.test_end, closed="left"))
-    statistics = _statistics(definition, train_rows)
+    statistics = fitted_statistics(definition, train_rows)
     imputer = Imputer(definition, statistics)
-    of_training = _labelled_matrix(definition, train_rows, imputer)
+    of_training = labelled_matrix(definition, train_rows, imputer)
     found = fit(estimator, of_training, split, how)
-    scores = SklearnModel(found.estimator).score(_matrix(definition, test_rows, imputer).tolist())
-    judged = Judged(_scored(test_rows, scores, how, split), found.threshold, how.top)
+    scores = SklearnModel(found.estimator).score(
+        input_matrix(definition, test_rows, imputer).tolist()
+    )
+    judged = Judged(judged_rows(test_rows, scores, how, split), found.threshold, how.top)
     return Trained(
         estimator=found.estimator,
         statistics=statistics,
@@ -258,7 +265,8 @@ def train(
     )
 
 
-def _statistics(definition: Definition, rows: pl.DataFrame) -> Statistics:
+def fitted_statistics(definition: Definition, rows: pl.DataFrame) -> Statistics:
+    """Imputation statistics of training rows."""
     return fit_statistics(
         definition,
         {name: rows[name].to_list() for name in definition.columns},
@@ -270,16 +278,18 @@ def _statistics(definition: Definition, rows: pl.DataFrame) -> Statistics:
     )
 
 
-def _labelled_matrix(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> Labelled:
+def labelled_matrix(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> Labelled:
+    """Rows of ``labelled`` as an estimator takes them."""
     times = rows["event_time"].dt.epoch("us").to_numpy()
-    return Labelled(_matrix(definition, rows, imputer), rows["label"].to_numpy(), times)
+    return Labelled(input_matrix(definition, rows, imputer), rows["label"].to_numpy(), times)
 
 
-def _matrix(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> Matrix:
+def input_matrix(definition: Definition, rows: pl.DataFrame, imputer: Imputer) -> Matrix:
+    """The model's inputs, shape (rows, inputs)."""
     return imputed_rows(definition, rows, imputer).select(definition.inputs).to_numpy()
 
 
-def _scored(
+def judged_rows(
     rows: pl.DataFrame, scores: Sequence[float], training: Training, split: Split
 ) -> pl.DataFrame:
     """Test rows as ``metrics`` judges them; days are counted from when the test begins."""

@@ -1,0 +1,1 @@
+"""What real time would have been worth on one history: stages side by side. START in stages.py."""
