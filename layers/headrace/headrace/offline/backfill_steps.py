@@ -54,13 +54,21 @@ class Joined(NamedTuple):
 
 def placed(feed: Feed, first: int) -> Feed:
     """The feed with the place of each row beside it, counted from that of the first."""
-    frame = feed.frame.with_row_index(PLACE, offset=first)
-    return Feed(feed.source, frame.with_columns(pl.col(PLACE).cast(pl.Int64)), feed.arrival)
+    places = pl.int_range(first, first + len(feed.frame), dtype=pl.Int64).alias(PLACE)
+    return Feed(feed.source, feed.frame.select(places, pl.all()), feed.arrival)
 
 
 def stacked(frames: Sequence[pl.DataFrame], source: Source) -> Feed:
-    """One feed of the frames of placed ones."""
-    frame = pl.concat(frames, how="vertical_relaxed")
+    """One feed of the frames of placed ones.
+
+    Raises:
+        Misconfigured: They have other columns.
+    """
+    try:
+        frame = pl.concat(frames, how="vertical_relaxed")
+    except pl.exceptions.PolarsError as error:
+        msg = f"files of {source.name!r}: {error}; expected the same columns in all of them"
+        raise Misconfigured(msg) from error
     feed = feed_of(frame, source)
     return Feed(source, feed.frame.with_columns(frame.get_column(PLACE)), feed.arrival)
 
