@@ -143,10 +143,7 @@ class CloudBackfill:
             Misconfigured: Some item was not computed.
         """
         plan = self._read_plan(work)
-        wanted = (len(self._entities()) + 1) * plan.partitions
-        if (there := sum(1 for _ in self.objects.find(f"{work}/computed/"))) != wanted:
-            msg = f"{there} of {wanted} items are computed; expected all before files are joined"
-            raise Misconfigured(msg)
+        self._check_all(f"{work}/computed/", (len(self._entities()) + 1) * plan.partitions)
         scored = self.definition.scored
         whole = placed(self._feed(plan.files[scored.name][file], scored), file * _FILE)
         joiner = Joiner(self.definition, plan.order.knowledge, {})
@@ -164,6 +161,13 @@ class CloudBackfill:
             done.late += int(found.features.get_column("late").sum())
         self._write(f"{work}/joined/{file:05}.json", done)
 
+    def _check_all(self, folder: str, wanted: int) -> None:
+        """The state machine sees to it too; a part that is lacking would go unnoticed."""
+        there = sum(1 for _ in self.objects.find(folder))
+        if there != wanted:
+            msg = f"{folder}: {there} of {wanted} are done; expected all of them"
+            raise Misconfigured(msg)
+
     def _given(self, work: str, cut: str, entity: str | None) -> pl.DataFrame | None:
         """What all partitions of an entity left for a cut of a file; None where nothing."""
         stored = [e.uri for e in self.objects.find(f"{work}/features/{cut}/{entity or '-'}/")]
@@ -171,7 +175,11 @@ class CloudBackfill:
         return pl.concat(frames) if frames else None
 
     def close(self, work: str) -> Report:
-        """Sum up, and delete what lay between the steps."""
+        """Sum up, and delete what lay between the steps.
+
+        Raises:
+            Misconfigured: Some file was not joined.
+        """
         out = work.partition("/_work/")[0]
         kept = f"{out}/_report.json"
         if next(iter(self.objects.find(kept)), None) is None:
@@ -181,6 +189,7 @@ class CloudBackfill:
 
     def _report(self, work: str) -> Report:
         plan = self._read_plan(work)
+        self._check_all(f"{work}/joined/", len(plan.files[self.definition.scored.name]))
         folded: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         for each in self._told(f"{work}/computed/", _Computed):
