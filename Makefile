@@ -42,7 +42,7 @@ lint: setup ## format, lint, types, imports, template
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/cfn-lint template.yaml
+	.venv/bin/cfn-lint template.yaml infra/backfill.yaml
 
 layers: setup ## build the Lambda layers into dist/layers/ and check them; ARCH=arm64 for one
 	$(PYTHON) infra/layers.py $(ARCH)
@@ -65,8 +65,8 @@ CHECKOV := checkov==3.3.30
 PIP_AUDIT := pip-audit==2.10.1
 SCHEMATHESIS := schemathesis==4.32.5 botocore
 
-audit: $(TOOLS)/checkov/installed $(TOOLS)/pip-audit/installed ## checkov on the template, pip-audit on what is locked
-	$(TOOLS)/checkov/bin/checkov --file template.yaml --framework cloudformation --compact --quiet --skip-download
+audit: $(TOOLS)/checkov/installed $(TOOLS)/pip-audit/installed ## checkov on the templates, pip-audit on what is locked
+	$(TOOLS)/checkov/bin/checkov --file template.yaml infra/backfill.yaml --framework cloudformation --compact --quiet --skip-download
 	@$(PYTHON) infra/audit.py $(TOOLS)/pip-audit/bin/pip-audit
 
 fuzz: $(TOOLS)/schemathesis/installed ## try the endpoint of local AWS with schemathesis, for a minute
@@ -92,7 +92,7 @@ LOCALSTACK_DAY := 2026-03-15
 lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(EVERYWHERE) $(UPGRADE) --extra local --extra train --extra dev pyproject.toml -o requirements-dev.txt
 	$(COMPILE) $(EVERYWHERE) -c requirements-dev.txt --extra local --extra train pyproject.toml -o requirements.txt
-	for name in requirements tables image; do $(COMPILE) $(LAMBDA) -c requirements-dev.txt \
+	for name in requirements tables backfill image; do $(COMPILE) $(LAMBDA) -c requirements-dev.txt \
 		layers/runtime/$$name.in -o layers/runtime/$$name.txt || exit 1; done
 	$(COMPILE) $(EVERYWHERE) tests/benchmarks/peers/requirements.in -o tests/benchmarks/peers/requirements.txt
 	$(COMPILE) $(LAMBDA) --exclude-newer $(LOCALSTACK_DAY) \

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("requirements.txt", "layers/runtime/requirements.txt", "layers/runtime/tables.txt")
+LOCKS = (
+    "requirements.txt",
+    "layers/runtime/requirements.txt",
+    "layers/runtime/tables.txt",
+    "layers/runtime/backfill.txt",
+)
 SERVICES = ("pypi", "osv")
 SECONDS = 300
 

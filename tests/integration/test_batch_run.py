@@ -1,80 +1,29 @@
-"""The state machine itself, run by moto's Step Functions around the real function.
-
-Two things differ from what is deployed and nothing else: ``ItemBatcher``, which moto's parser
-refuses, is replaced by a first state of each child that makes a batch of its one item, and waits
-between retries are one second at most.
-"""
+"""The state machine itself, run by moto's Step Functions around the real function."""
 
 from __future__ import annotations
 
 import json
-import threading
-import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from moto.core.config import default_user_config
-from werkzeug.serving import make_server
-from werkzeug.wrappers import Request, Response
 
 from headrace.errors import BundleError, HeadraceError, StoreUnavailable
 from headrace.local.runtime import FunctionFailed, Runtime
 from headrace.local.stack import LocalAws
+from tests import state_machines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.state_machines import Lambda
 
 SEGMENTS = 6
 CUSTOMERS = 40
 NOW = datetime.now(UTC).replace(microsecond=0)
-ROLE = "arn:aws:iam::123456789012:role/batch"
-
-
-class Lambda:
-    """Lambda's Invoke, as much as a task needs: it runs the function of the template.
-
-    Attributes:
-        events: What the function was invoked with, in order.
-        before: Called with each event first; may raise as the function would.
-    """
-
-    def __init__(self, aws: LocalAws) -> None:
-        self._aws = aws
-        self.events: list[dict[str, Any]] = []
-        self.before: Callable[[dict[str, Any]], None] = lambda event: None
-        self._one_at_a_time = threading.Lock()
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        request = Request(environ)
-        assert request.path.endswith("/invocations"), request.path
-        with self._one_at_a_time:
-            response = self._invoke(json.loads(request.get_data()))
-        return response(environ, start_response)
-
-    def _invoke(self, event: dict[str, Any]) -> Response:
-        self.events.append(event)
-        try:
-            self.before(event)
-            return Response(json.dumps(self._aws.runtime.invoke("ScoreBatchFunction", event)))
-        except FunctionFailed as error:
-            told = {"errorType": error.error_type, "errorMessage": str(error)}
-            return Response(json.dumps(told), headers={"X-Amz-Function-Error": "Unhandled"})
-
-
-@contextmanager
-def served(application: Any) -> Iterator[int]:
-    server = make_server("127.0.0.1", 0, application, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+FUNCTION = "ScoreBatchFunction"
 
 
 @pytest.fixture(scope="module")
@@ -101,49 +50,22 @@ def transaction(number: int) -> dict[str, Any]:
 
 @pytest.fixture
 def played(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
-    """Lambda where moto's Step Functions looks for it: at MOTO_PORT on this machine."""
-    function = Lambda(aws)
-    with served(function) as port:
-        monkeypatch.setenv("MOTO_PORT", str(port))
-        monkeypatch.setitem(default_user_config["stepfunctions"], "execute_state_machine", True)
+    """Lambda that runs the function of the template."""
+    with state_machines.played(partial(aws.runtime.invoke, FUNCTION), monkeypatch) as function:
         yield function
-
-
-def definition(root: Path) -> str:
-    machine = json.loads((root / "infra" / "batch.asl.json").read_text(encoding="utf-8"))
-    parts = machine["States"]["Parts"]
-    assert parts.pop("ItemBatcher") == {"MaxItemsPerBatch": 1}
-    child = parts["ItemProcessor"]
-    wrapped = {"Type": "Pass", "Parameters": {"Items.$": "States.Array($)"}, "Next": "Part"}
-    child["States"] = {"Batch": wrapped, **child["States"]}
-    child["StartAt"] = "Batch"
-    assert parts["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
-    tasks = [*machine["States"].values(), parts["ItemProcessor"]["States"]["Part"]]
-    for retry in (retry for state in tasks for retry in state.get("Retry", ())):
-        retry["MaxDelaySeconds"] = 1
-    text = json.dumps(machine)
-    arn = "arn:aws:lambda:us-east-1:123456789012:function:headrace-local-ScoreBatchFunction"
-    return text.replace("${ScoreBatchFunctionArn}", arn)
 
 
 def execute(aws: LocalAws, root: Path, as_of: datetime, name: str) -> dict[str, Any]:
     """Run the state machine to its end."""
-    client = aws.client("stepfunctions")
-    machine = client.create_state_machine(name=name, definition=definition(root), roleArn=ROLE)
+    text = (root / "infra" / "batch.asl.json").read_text(encoding="utf-8")
     order = {
         "as_of": as_of.isoformat(),
         "segments": SEGMENTS,
         "concurrency": 2,
         "trigger": "demand",  # so that nobody is passed over
     }
-    arn = machine["stateMachineArn"]
-    started = client.start_execution(stateMachineArn=arn, name=name, input=json.dumps(order))
-    deadline = time.monotonic() + 60
-    while True:
-        found: dict[str, Any] = client.describe_execution(executionArn=started["executionArn"])
-        if found["status"] != "RUNNING" or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
+    definition = state_machines.playable(text, "ScoreBatchFunctionArn")
+    return state_machines.execute(aws.client("stepfunctions"), definition, order, name)
 
 
 def told_to_fail(kind: type[HeadraceError]) -> FunctionFailed:

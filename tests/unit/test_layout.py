@@ -25,6 +25,7 @@ LOCKS = [
     ROOT / "requirements-dev.txt",
     ROOT / "layers" / "runtime" / "requirements.txt",
     ROOT / "layers" / "runtime" / "tables.txt",
+    ROOT / "layers" / "runtime" / "backfill.txt",
 ]
 LONGEST_MODULE = 351
 

@@ -88,10 +88,15 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(msg)
     return Settings(
         **{field: environment[name] for field, name in names.items()},
-        model_dir=Path(environment.get("HEADRACE_MODEL_DIR", "/opt/model")),
+        model_dir=read_model_dir(environment),
         score_retention_days=int(days),
         store_budget_ms=int(budget),
         table_bucket=environment.get("HEADRACE_TABLE_BUCKET", ""),
         table_prefix=environment.get("HEADRACE_TABLE_PREFIX", "tables/"),
         lean_reads=lean == "on",
     )
+
+
+def read_model_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """The one setting of a function that needs a definition and no store."""
+    return Path(environment.get("HEADRACE_MODEL_DIR", "/opt/model"))

@@ -1,9 +1,7 @@
 """Backfill of files larger than memory: entity by entity, in parts, then joined by row.
 
-An event touches several entities, so there is no one way to cut a file. Each entity's views get
-cuts of their own, by a hash of its id; what they give is cut again, by place in the files, and
-joined there. Between the steps everything lies in temporary Parquet files. May import backfill,
-history and feed.
+The steps are those of ``backfill_steps``; between them everything lies in temporary Parquet files.
+May import backfill_steps, backfill and feed.
 """
 
 from __future__ import annotations
@@ -18,29 +16,26 @@ import numpy as np
 import polars as pl
 
 from headrace.errors import Misconfigured
-from headrace.events import EventDecoder
-from headrace.offline.backfill import (
-    Knowledge,
-    finished,
-    on_time,
-    sources_of,
-    windowed_of,
+from headrace.offline.backfill import Knowledge, sources_of
+from headrace.offline.backfill_steps import (
+    PLACE,
+    Joiner,
+    entity_features,
+    entity_field,
+    placed,
+    repeated,
+    stacked,
 )
 from headrace.offline.feed import Feed, feed_of
-from headrace.offline.history import histories
-from headrace.offline.timeline import grid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from headrace.definition import Definition, Source
-    from headrace.offline.history import Floats, History
     from headrace.table_rows import TableRow
 
 ROWS = 1_000_000
 """Events of one source that are in memory at once, about."""
-
-_ROW = "place in the files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,29 +163,16 @@ class _Work:
             feeds = [self._part(folder, entity, part) for folder in folders]
             if not len(feeds[0].frame):
                 continue
-            found = self._histories(feeds)
-            columns: dict[str, Floats] = {}
-            for view in windowed_of(
-                self.definition, found, entity, grid_of(found), self.definition.scored.name
-            ):
-                columns.update(zip(view.fold.features, view.features(), strict=True))
-                self.done.folded[view.fold.view.name] += view.folded
-                self.done.reasons.update(view.reasons)
-                progress(len(found[0]))
-            place = found[0].column(_ROW)
-            self._keep(pl.DataFrame({_ROW: place, **columns}), f"{entity}-{part}")
-
-    def _histories(self, feeds: list[Feed]) -> list[History]:
-        chosen = on_time(feeds) if self.how.knowledge is Knowledge.AS_HAPPENED else feeds
-        return histories(chosen, EventDecoder(self.definition))
+            found = entity_features(self.definition, feeds, entity, self.how.knowledge, progress)
+            self.done.folded.update(found.folded)
+            self.done.reasons.update(found.reasons)
+            self._keep(found.features, f"{entity}-{part}")
 
     def _cut(self, folder: Folder, entity: str, parts: int) -> None:
         """Write each event to the part of its entity, in the order of the files."""
-        name = next(n for n, each in folder.source.entities.items() if each.name == entity)
+        name = entity_field(folder.source, entity)
         for place, feed in folder.feeds(self.how.size):
-            frame = feed.frame.with_row_index(_ROW, offset=place).with_columns(
-                pl.col(_ROW).cast(pl.Int64)
-            )
+            frame = placed(feed, place).frame
             part = frame.get_column(name).cast(pl.String).hash(seed=0) % parts
             for number in range(parts):
                 path = self._folder(folder, entity, number)
@@ -203,15 +185,14 @@ class _Work:
 
     def _part(self, folder: Folder, entity: str, part: int) -> Feed:
         files = sorted(self._folder(folder, entity, part).iterdir())
-        frame = pl.concat([pl.read_parquet(file) for file in files], how="vertical_relaxed")
+        feed = stacked([pl.read_parquet(file) for file in files], folder.source)
         for file in files:
             file.unlink()
-        feed = feed_of(frame, folder.source)
-        return Feed(feed.source, feed.frame.with_columns(frame.get_column(_ROW)), feed.arrival)
+        return feed
 
     def _keep(self, features: pl.DataFrame, name: str) -> None:
         """Cut features by place."""
-        bucket = features.get_column(_ROW) // self.how.size
+        bucket = features.get_column(PLACE) // self.how.size
         for number in bucket.unique().to_list():
             path = self.temporary / "features" / str(number)
             path.mkdir(parents=True, exist_ok=True)
@@ -220,61 +201,40 @@ class _Work:
     def join(self, out: Path, progress: Callable[[int], None]) -> None:
         """Put the features of all entities together, in the order of the files."""
         again = self._again()
+        joiner = Joiner(self.definition, self.how.knowledge, self.how.rows)
         for number, (place, feed) in enumerate(self.folders[0].feeds(self.how.size)):
-            placed = feed.frame.with_row_index(_ROW, offset=place)
-            found = self._histories(
-                [Feed(feed.source, placed.with_columns(pl.col(_ROW).cast(pl.Int64)), feed.arrival)]
-            )[0]
-            columns = self._columns(found)
-            frame = finished(self.definition, found, columns, self.how.rows, progress)
-            if again:
-                frame = frame.filter(~found.column(_ROW).is_in(sorted(again)))
+            given = self._given(place, len(feed.frame))
+            found = joiner.join(placed(feed, place), given, again, progress)
             self.done.refused += found.refused
-            self.done.events += len(frame)
-            self.done.late += int(frame.get_column("late").sum())
-            frame.write_parquet(out / f"part-{number:05}.parquet")
+            self.done.events += len(found.features)
+            self.done.late += int(found.features.get_column("late").sum())
+            found.features.write_parquet(out / f"part-{number:05}.parquet")
 
-    def _columns(self, found: History) -> dict[str, Floats]:
-        """The windowed features of some events, from what each entity's parts left."""
-        place = found.column(_ROW)
-        buckets = (place // self.how.size).unique().sort().to_list()
+    def _given(self, first: int, height: int) -> Iterator[pl.DataFrame]:
+        """For each entity, what its parts left of some events and of others near them."""
+        buckets = range(first // self.how.size, (first + height - 1) // self.how.size + 1)
         folders = [self.temporary / "features" / str(bucket) for bucket in buckets]
-        columns: dict[str, Floats] = {}
         for entity in dict.fromkeys(view.entity.name for view in self.definition.scored_views):
             files = [f for folder in folders for f in sorted(folder.glob(f"{entity}-*.parquet"))]
-            features = pl.concat([pl.read_parquet(file) for file in files])
-            met = pl.DataFrame({_ROW: place}).join(
-                features, on=_ROW, how="left", maintain_order="left"
-            )
-            columns.update({name: met[name].to_numpy() for name in met.columns if name != _ROW})
-        return columns
+            if files:
+                yield pl.concat([pl.read_parquet(file) for file in files])
 
-    def _again(self) -> set[int]:
+    def _again(self) -> pl.Series:
         """Places of events whose id was scored before: their features are not wanted."""
         source = self.folders[0].source
         seen: list[pl.DataFrame] = []
         for place, feed in self.folders[0].feeds(self.how.size):
             ids = feed.frame.get_column(source.id).cast(pl.String).hash(seed=0)
-            seen.append(pl.DataFrame({"id": ids, _ROW: np.arange(place, place + len(ids))}))
+            seen.append(pl.DataFrame({"id": ids, PLACE: np.arange(place, place + len(ids))}))
         every = pl.concat(seen)
-        twice = set(every.filter(pl.col("id").is_duplicated()).get_column(_ROW).to_list())
-        if not twice:
-            return set()
-        return self._later(twice)
+        twice = every.filter(pl.col("id").is_duplicated()).get_column(PLACE)
+        return self._later(twice) if len(twice) else twice
 
-    def _later(self, twice: set[int]) -> set[int]:
+    def _later(self, twice: pl.Series) -> pl.Series:
         """Of these places, all but the accepted one of each id that arrived first."""
         parts = []
         for place, feed in self.folders[0].feeds(self.how.size):
-            rows = feed.frame.with_row_index(_ROW, offset=place)
-            mine = rows.filter(pl.col(_ROW).is_in(sorted(twice)))
+            mine = placed(feed, place).frame.filter(pl.col(PLACE).is_in(twice.implode()))
             if len(mine):
-                parts.append(mine.with_columns(pl.col(_ROW).cast(pl.Int64)))
-        feed = feed_of(pl.concat(parts), self.folders[0].source)
-        placed = pl.concat(parts).get_column(_ROW)
-        feed = Feed(feed.source, feed.frame.with_columns(placed), feed.arrival)
-        found = self._histories([feed])[0]
-        ids = found.column(feed.source.id).cast(pl.String)
-        order = pl.DataFrame({"id": ids, "rank": found.rank, _ROW: found.column(_ROW)})
-        later = order.filter(pl.col("rank") != pl.col("rank").min().over("id"))
-        return set(later.get_column(_ROW).to_list())
+                parts.append(mine)
+        return repeated(self.definition, stacked(parts, self.folders[0].source), self.how.knowledge)
