@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 HISTORY = Plan(customers=25, terminals=20, days=14, events_per_day=0.8)
 FAULTS = Faults(
-    throttle=0.02, lost_response=0.02, crash=0.02, unprocessed=0.05, partial_put=0.2, slow=0.005
+    throttle=0.02,
+    skew=0.01,
+    lost_response=0.02,
+    crash=0.02,
+    unprocessed=0.05,
+    partial_put=0.2,
+    slow=0.005,
 )
 KEY = ["entity", "entity_id", "view"]
 

@@ -88,6 +88,14 @@ def test_a_throttled_request_to_s3_is_told_to_slow_down(endpoint: str) -> None:
         found.list_buckets()
 
 
+def test_a_skewed_clock_is_refused_for_its_signature(endpoint: str, table: str) -> None:
+    found, injector = struck(endpoint, TWICE, skew=1.0)
+    outcome = DynamoStates(found, table, FixedClock(NOON)).write([StateWrite("a", 0, b"x", None)])
+    assert "InvalidSignatureException" in outcome.failed["a"]
+    assert stored(endpoint) == set()
+    assert injector.counts["skew"] == 1  # trying again at once would not help, and is not tried
+
+
 def test_what_lost_its_response_is_done_and_botocore_repeats_it(endpoint: str, table: str) -> None:
     found, injector = struck(endpoint, TWICE, lost_response=1.0)
     states = DynamoStates(found, table, FixedClock(NOON))
@@ -183,5 +191,5 @@ def test_faults_are_read_from_text() -> None:
 
 @pytest.mark.parametrize("text", ["throttle", "throttle=x", "throttle=2", "nonesuch=0.1", "=1"])
 def test_faults_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(Misconfigured, match=r"faults: got .* expected one of throttle, lost"):
+    with pytest.raises(Misconfigured, match=r"faults: got .* expected one of throttle, skew, lost"):
         Faults.parse(text)

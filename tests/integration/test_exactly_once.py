@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from headrace.offline.replay import Replay
 
 HISTORY = Plan(customers=15, terminals=12, days=12, events_per_day=0.7)
-ALL = Faults(throttle=0.02, lost_response=0.01, crash=0.01, unprocessed=0.05, partial_put=0.1)
+ALL = Faults(
+    throttle=0.02, skew=0.01, lost_response=0.01, crash=0.01, unprocessed=0.05, partial_put=0.1
+)
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def replay(
         str,
         typer.Option(
             help="What of AWS goes wrong how often: `throttle=0.02,lost_response=0.01`, "
-            "also unprocessed, partial_put, crash, slow; with `--via kinesis`."
+            "also unprocessed, partial_put, skew, crash, slow; with `--via kinesis`."
         ),
     ] = "",
     holes: Annotated[

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.session import Session as BotocoreSession
 from localstack_client.config import get_service_endpoint
 
 from headrace.errors import Unavailable
 from headrace.local import NotEmulated
+from headrace.local.faults import spared
 from headrace.local.intrinsics import REGION
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _BOUNDED = Config(
 @cache
 def _session() -> boto3.Session:
     """Not the functions' own: what is done to theirs stays there."""
-    return boto3.Session()
+    return boto3.Session(botocore_session=spared(BotocoreSession()))
 
 
 def local_client(service: str, endpoint: str) -> Any:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields
 from http import HTTPStatus
 from random import Random
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 
 SLOW_SECONDS = 0.2
 _WRITES = frozenset({"PutItem", "BatchWriteItem", "UpdateItem", "PutObject"})
-_BODIES = {"s3": b"<Error><Code>SlowDown</Code><Message>injected</Message></Error>"}
 _TOO_FAST = "ProvisionedThroughputExceededException"
-_THROTTLED = json.dumps({"__type": _TOO_FAST, "message": "injected"}).encode()
+_SKEWED = "InvalidSignatureException"
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>injected</Message></Error>"
 
 
 class Crashed(SystemExit):
@@ -48,6 +49,7 @@ class Faults:
 
     Attributes:
         throttle: AWS refuses the request for its rate.
+        skew: DynamoDB refuses the request, since the clock of who signed it is minutes off.
         lost_response: AWS does what is asked, but the answer never comes.
         unprocessed: A part of a batch read or write is left undone, and named in the answer.
         partial_put: Kinesis takes only a part of the records of a PutRecords.
@@ -56,6 +58,7 @@ class Faults:
     """
 
     throttle: float = 0.0
+    skew: float = 0.0
     lost_response: float = 0.0
     unprocessed: float = 0.0
     partial_put: float = 0.0
@@ -98,12 +101,15 @@ class Injector:
         self._paused = False
 
     def watch(self, events: Any) -> None:
-        """Strike requests of a client, given its ``meta.events``."""
-        events.register_first("before-send", self._before_send)
-        events.register("provide-client-params.kinesis.PutRecords", self._hold_records)
-        events.register("after-call.kinesis.PutRecords", self._tell_records)
-        events.register("provide-client-params.dynamodb.BatchWriteItem", self._hold_items)
-        events.register("after-call.dynamodb.BatchWriteItem", self._tell_items)
+        """Strike requests of a client, given its ``meta.events``; once, however often asked."""
+        me = f"faults-{id(self)}"
+        events.register_first("before-send", self._before_send, f"{me}-send")
+        for operation, hold, tell in (
+            ("kinesis.PutRecords", self._hold_records, self._tell_records),
+            ("dynamodb.BatchWriteItem", self._hold_items, self._tell_items),
+        ):
+            events.register(f"provide-client-params.{operation}", hold, f"{me}-hold-{operation}")
+            events.register(f"after-call.{operation}", tell, f"{me}-tell-{operation}")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -133,6 +139,8 @@ class Injector:
             time.sleep(SLOW_SECONDS)
         if self._strikes("throttle"):
             return _throttled(request.url, service)
+        if service == "dynamodb" and self._strikes("skew"):
+            return _refused(request.url, _SKEWED)
         if self._strikes("lost_response"):
             self._http.send(request)
             raise ConnectionClosedError(endpoint_url=request.url)
@@ -209,8 +217,14 @@ def _others(parts: list[Any], held: list[int]) -> list[Any]:
 
 
 def _throttled(url: str, service: str) -> AWSResponse:
-    raw = _Raw(_BODIES.get(service, _THROTTLED))
-    return AWSResponse(url, 503 if service == "s3" else 400, {}, raw)
+    if service == "s3":
+        return AWSResponse(url, 503, {}, _Raw(_SLOW_DOWN))
+    return _refused(url, _TOO_FAST)
+
+
+def _refused(url: str, code: str) -> AWSResponse:
+    body = json.dumps({"__type": code, "message": "injected"}).encode()
+    return AWSResponse(url, 400, {}, _Raw(body))
 
 
 class _Raw(io.BytesIO):
@@ -219,6 +233,15 @@ class _Raw(io.BytesIO):
     def stream(self, **_: Any) -> Iterator[bytes]:
         """The body at once."""
         yield self.read()
+
+
+_SPARED: WeakSet[Any] = WeakSet()
+
+
+def spared(session: Any) -> Any:
+    """A botocore session whose clients ``inject`` lets be: of who plays AWS, not of who uses it."""
+    _SPARED.add(session)
+    return session
 
 
 @contextmanager
@@ -233,7 +256,8 @@ def inject(faults: Faults, seed: int = 0) -> Iterator[Injector]:
 
     def watched(session: Any, *args: Any, **options: Any) -> Any:
         client = make(session, *args, **options)
-        injector.watch(client.meta.events)
+        if session not in _SPARED:
+            injector.watch(client.meta.events)
         return client
 
     Session.create_client = watched
