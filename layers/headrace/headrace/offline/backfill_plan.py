@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 32 * 2**30
 """Of a history: every invocation of ``compute`` reads all of it once, within its 15 minutes."""
 
-MOST_FILE_BYTES = 256 * 2**20
+MOST_FILE_BYTES = 128 * 2**20
 """Of one file, which is in memory as a whole; see MemorySize in infra/backfill.yaml."""
 
 MOST_ITEMS = 4_000
