@@ -22,10 +22,11 @@ import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
+    from headrace.adapters.objects import Objects
     from headrace.definition import Definition
 
     Array = npt.NDArray[Any]
@@ -196,6 +197,60 @@ def in_parts(folder: Path) -> int:
         return backfill_parts(definition, folders, Path(out), How(size=200_000)).events
 
 
+def files_in(folder: Path) -> Objects:
+    """Files where S3 has objects: ``s3://`` stands for the folder."""
+    from headrace.adapters.objects import Objects, Stored
+
+    class Files(Objects):
+        def find(self, uri: str) -> Iterator[Stored]:
+            for path in sorted(folder.rglob("*")):
+                address = f"s3://{path.relative_to(folder)}"
+                if path.is_file() and address.startswith(uri):
+                    yield Stored(address, path.stat().st_size, "")
+
+        def read(self, uri: str, etag: str | None = None) -> bytes:
+            return (folder / uri.removeprefix("s3://")).read_bytes()
+
+        def write(self, uri: str, data: bytes) -> None:
+            path = folder / uri.removeprefix("s3://")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+        def delete(self, uris: Sequence[str]) -> None:
+            for uri in uris:
+                (folder / uri.removeprefix("s3://")).unlink()
+
+    return Files(client=None)
+
+
+def invocations(folder: Path) -> int:
+    """What the function on AWS does, every step in this process; how many events that were.
+
+    Partitions and cuts are of a million events; each step's seconds and the peak so far are told.
+    """
+    from headrace.offline.backfill_cloud import CloudBackfill
+    from headrace.offline.backfill_plan import Order
+
+    def told(name: str, began: float) -> None:
+        spent = time.process_time() - began
+        print(f"{name}: {spent:.1f} s, peak {own_peak_mb():.0f} MB", file=sys.stderr)
+
+    steps = CloudBackfill(card_definition(), files_in(folder))
+    events = pl.scan_parquet(folder / "events.parquet").select(pl.len()).collect().item()
+    millions = -(-int(events) // 1_000_000)
+    places = ("s3://events.parquet", "s3://out", "s3://labels.parquet")
+    planned = steps.plan(Order(*places, partitions=millions), "run")
+    for item in planned.items:
+        began = time.process_time()
+        steps.compute(planned.work, item)
+        told(item.name, began)
+    for file in planned.files:
+        began = time.process_time()
+        steps.join(planned.work, file)
+        told("join", began)
+    return steps.close(planned.work).events
+
+
 WAYS: dict[str, Callable[[pl.DataFrame, pl.DataFrame], Any]] = {
     "numpy": numpy_reference,
     "headrace": windowed,
@@ -245,6 +300,7 @@ def measured(events: int, folder: Path) -> dict[str, float]:
     found |= {f"peak_memory_mb_{way}_{label}": round(mb) for way, mb in peaks.items()}
     found[f"peak_memory_mb_whole_{label}"] = round(peak_mb("headrace_whole", folder))
     found[f"peak_memory_mb_in_parts_{label}"] = round(peak_mb("parts", folder))
+    found[f"peak_memory_mb_invocations_{label}"] = round(peak_mb("aws", folder))
     found[f"times_memory_{label}"] = round(peaks["headrace"] / peaks["numpy"], 3)
     return found
 
@@ -263,13 +319,17 @@ def own_peak_mb() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak", choices=[*WAYS, "parts"], help="print the peak memory of one way")
+    parser.add_argument(
+        "--peak", choices=[*WAYS, "parts", "aws"], help="print the peak memory of one way"
+    )
     parser.add_argument("--folder", type=Path, help="where the events are")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     chosen = parser.parse_args()
     if chosen.peak:
         if chosen.peak == "parts":
             assert in_parts(chosen.folder)
+        elif chosen.peak == "aws":
+            assert invocations(chosen.folder)
         else:
             assert len(WAYS[chosen.peak](*read(chosen.folder)))
         print(own_peak_mb())

@@ -41,8 +41,8 @@ class Listed(Objects):
                 yield Stored(uri, self.sizes[uri], "e")
 
 
-def planned(order: Order = ORDER, **sizes: int) -> Plan:
-    named = {"e/1.parquet": 1, "l/1.parquet": 1} | sizes
+def planned(order: Order = ORDER, more: dict[str, int] | None = None) -> Plan:
+    named = {"e/1.parquet": 1, "l/1.parquet": 1} | (more or {})
     return plan_of(definition, Listed({f"s3://lake/{n}": size for n, size in named.items()}), order)
 
 
@@ -52,23 +52,23 @@ def names(plan: Plan) -> list[str]:
 
 def test_files_are_in_the_order_of_paths_and_others_are_left_out() -> None:
     others = {"e/_tmp/0.parquet": 1, "e/.x.parquet": 1, "e/a.csv": 1, "ee/0.parquet": 1}
-    plan = planned(**{"e/a-b/1.parquet": 1, "e/a/2.parquet": 1} | others)
+    plan = planned(more={"e/a-b/1.parquet": 1, "e/a/2.parquet": 1} | others)
     assert names(plan) == ["e/1.parquet", "e/a/2.parquet", "e/a-b/1.parquet"]
-    one = planned(Order("s3://lake/e/1.parquet", "s3://lake/out"), **{"e/1.parquet.parquet": 1})
+    one = planned(Order("s3://lake/e/1.parquet", "s3://lake/out"), {"e/1.parquet.parquet": 1})
     assert names(one) == ["e/1.parquet"]
     assert definition.label.source.name not in one.files
 
 
 def test_partitions_go_by_the_largest_source_unless_they_are_given() -> None:
     assert planned().partitions == 1
-    assert planned(**{"l/2.parquet": 45_000_000}).partitions == 5
+    assert planned(more={"l/2.parquet": 45_000_000}).partitions == 5
     assert planned(Order("s3://lake/e", "s3://lake/out", partitions=7)).partitions == 7
 
 
 def test_place_that_has_something_or_history_that_has_nothing_is_refused() -> None:
     with pytest.raises(Misconfigured, match=r"out/part-0 is there already"):
-        planned(**{"out/part-0": 1})
-    assert planned(**{"out/_work/former/x": 1, "out2/x": 1}).partitions == 1
+        planned(more={"out/part-0": 1})
+    assert planned(more={"out/_work/former/x": 1, "out2/x": 1}).partitions == 1
     with pytest.raises(Misconfigured, match=r"s3://lake/none: no \.parquet file"):
         planned(Order("s3://lake/none", "s3://lake/out"))
 
@@ -76,10 +76,12 @@ def test_place_that_has_something_or_history_that_has_nothing_is_refused() -> No
 def test_history_that_no_invocation_could_read_is_refused() -> None:
     with pytest.raises(TooLarge, match="bytes of the history"):
         planned(
-            **{f"e/{n}.parquet": MOST_FILE_BYTES for n in range(1 + MOST_BYTES // MOST_FILE_BYTES)}
+            more={
+                f"e/{n}.parquet": MOST_FILE_BYTES for n in range(1 + MOST_BYTES // MOST_FILE_BYTES)
+            }
         )
     with pytest.raises(TooLarge, match=r"e/1\.parquet: bytes"):
-        planned(**{"e/1.parquet": MOST_FILE_BYTES + 1})
+        planned(more={"e/1.parquet": MOST_FILE_BYTES + 1})
     many = planned(Order("s3://lake/e", "s3://lake/out", partitions=MOST_ITEMS))
     with pytest.raises(TooLarge, match="partitions of entities"):
         many.planned("w", ["customer"])

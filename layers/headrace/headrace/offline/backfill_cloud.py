@@ -125,9 +125,10 @@ class CloudBackfill:
         """All events of a source whose id in a column falls into a partition, in order."""
         frames = []
         for number, stored in enumerate(plan.files[source.name]):
-            frame = placed(self._feed(stored, source), number * _FILE).frame
-            part = partitions_of(frame.get_column(column), plan.partitions)
-            frames.append(frame.filter(part == partition))
+            whole = placed(self._feed(stored, source), number * _FILE).frame
+            for rows in whole.iter_slices(plan.order.rows_at_once):
+                part = partitions_of(rows.get_column(column), plan.partitions)
+                frames.append(rows.filter(part == partition))
         return stacked(frames, source)
 
     def _keep(self, plan: Plan, work: str, item: Item, frame: pl.DataFrame) -> None:

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from headrace.adapters.objects import Objects
     from headrace.definition import Definition, Source
 
-MOST_BYTES = 32 * 2**30
-"""Of a history: every invocation of ``compute`` reads all of it once, within its 15 minutes."""
+MOST_BYTES = 8 * 2**30
+"""Of a history: every invocation of ``compute`` reads all of it once, within its 15 minutes.
 
-MOST_FILE_BYTES = 256 * 2**20
+Going through 100 MB took up to 8 CPU seconds (decision 0015): 8 GB take 11 minutes at most.
+"""
+
+MOST_FILE_BYTES = 128 * 2**20
 """Of one file, which is in memory as a whole; see MemorySize in infra/backfill.yaml."""
 
 MOST_ITEMS = 4_000
