@@ -102,7 +102,8 @@ def measure(name: str) -> dict[str, Any]:
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, env={**os.environ, **ONE_CORE}
     )
-    found: dict[str, Any] = json.loads(done.stdout)
+    told = done.stdout.decode()
+    found: dict[str, Any] = json.loads(told[told.rfind("\n{") + 1 :])  # after lines of a log
     return found
 
 

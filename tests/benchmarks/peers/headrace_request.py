@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -25,6 +26,7 @@ def main() -> None:
     event, states = traffic(Scorer(load_bundle(MODEL)))
     print(json.dumps(states), flush=True)
     set_environment(int(sys.stdin.readline()))
+    os.environ["POWERTOOLS_LOG_LEVEL"] = "CRITICAL"  # standard output is for figures
     handler, request = handler_of(), api_event(event)
     with redirect_stdout(io.StringIO()):
         answer = handler(request, Context())
