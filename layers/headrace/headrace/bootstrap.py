@@ -20,12 +20,10 @@ from headrace.adapters.lean import lean
 from headrace.adapters.lookups import DeadlineLookups, Stores
 from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
 from headrace.adapters.tables import DynamoStatesWithRows, DynamoTable, TableNames
-from headrace.batch import BatchScorer
 from headrace.circuit import Circuit
 from headrace.errors import BundleError, HeadraceError
 from headrace.loading import load_definition
 from headrace.model import load_bundle, load_without_model
-from headrace.redrive import Redriver
 from headrace.requests import RequestScorer
 from headrace.scoring import Scorer, StreamScorer
 from headrace.settings import Settings, read_settings, starts_on_lambda
@@ -33,7 +31,9 @@ from headrace.settings import Settings, read_settings, starts_on_lambda
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.batch import BatchScorer
     from headrace.definition import Definition
+    from headrace.redrive import Redriver
 
 
 _LEAST_PATIENCE_SECONDS = 0.2  # for a TLS handshake too; the deadline does not depend on it
@@ -158,6 +158,8 @@ def _request_parts() -> Scorer:
 @cache
 def batch_scorer() -> BatchScorer:
     """Runs the batch path."""
+    from headrace.batch import BatchScorer  # here: other functions start sooner without it
+
     found = BatchScorer(_scorer(), state_store(), score_store(), SystemClock())
     settle()
     return found
@@ -170,6 +172,8 @@ def redriver(settings: Settings, client: Callable[[str], Any]) -> Redriver:
         settings: Of the deployment.
         client: Makes a client of an AWS service, by its name.
     """
+    from headrace.redrive import Redriver  # for the reason given above
+
     clock, scorer = SystemClock(), Scorer(load_bundle(settings.model_dir))
     return Redriver(
         scorer,
@@ -194,6 +198,8 @@ def scores_of(settings: Settings, client: Callable[[str], Any]) -> DynamoScores:
 
 def batch_scorer_of(settings: Settings, client: Callable[[str], Any]) -> BatchScorer:
     """Runs the batch path on a deployment's tables, for an operator."""
+    from headrace.batch import BatchScorer  # for the reason given above
+
     clock = SystemClock()
     scorer = Scorer(load_bundle(settings.model_dir))
     states = _states(client("dynamodb"), settings, scorer.definition)

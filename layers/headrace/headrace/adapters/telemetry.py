@@ -9,7 +9,6 @@ import msgspec
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from headrace.batch import End
 from headrace.runs import Step
 from headrace.scores import Rung
 
@@ -153,6 +152,8 @@ def note_run(order: Order, ran: Ran) -> None:
 
     Counts are of this invocation, so that those of a run that was resumed or done in parts add up.
     """
+    from headrace.batch import End  # here: other functions start sooner without it
+
     done = msgspec.structs.asdict(ran.done)
     for name, count in done.items():
         metrics.add_metric(f"Batch{name.title()}", MetricUnit.Count, count)
