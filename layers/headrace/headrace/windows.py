@@ -116,8 +116,7 @@ class ViewFold:
         if event.time <= state.horizon:
             return Folded.REPEATED if known else Folded.LATE
         self.insert(state.rows, event)
-        if state.hop or len(state.rows.times) > _FEW:
-            self._keep_within(state)
+        self._keep_within(state)
         self._evict(state, event.arrival)
         return Folded.NEW
 
@@ -186,7 +185,7 @@ class ViewFold:
         if state.hop:
             if len(state.rows) > self._head * HEAD_SLACK:
                 self._spill_to(state, self._head)
-        elif self._too_large(state.rows):
+        elif len(state.rows) > _FEW and self._too_large(state.rows):
             state.hop = self._hop_of_overflow()
             self._spill_to(state, self._head)
 
