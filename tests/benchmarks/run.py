@@ -46,8 +46,8 @@ BARS: list[Bar] = [
     ("state", "bytes_per_retained_event", "<=", 13),
     ("hop", "size_ratio_1m_to_200k", "<=", 1.1),
     ("hop", "time_ratio_1m_to_200k", "<=", 1.5),
-    ("capacity", "read_units_batch_1", "<=", 3.1),
-    ("capacity", "state_write_units_batch_1", "<=", 5.5),
+    ("capacity", "read_units_batch_1", "<=", 3.0),
+    ("capacity", "state_write_units_batch_1", "<=", 4.5),
     ("capacity", "read_units_batch_500", "<=", 3.0),
     ("capacity", "state_write_units_batch_500", "<=", 4.5),
     ("capacity", "score_write_units_batch_500", "<=", 1.5),
@@ -72,6 +72,12 @@ BARS: list[Bar] = [
     ("peers_bench", "stream_times_less_than_river", ">=", 5),
     ("peers_bench", "stream_times_less_than_bytewax", ">=", 3),
 ]
+SIMULATED = {
+    ("capacity", "read_units_batch_1"): 3.1,
+    ("capacity", "state_write_units_batch_1"): 5.5,
+}
+"""Bars where the card data is not there: states of what is made up in its place are larger."""
+
 _MEETS = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
 
 
@@ -110,6 +116,8 @@ def measure(name: str) -> dict[str, Any]:
 def tell(bar: Bar, figures: dict[str, Any]) -> bool:
     """Print a figure beside its bar; whether it is met."""
     name, figure, sign, least = bar
+    if figures.get("data") == "simulated":
+        least = SIMULATED.get((name, figure), least)
     got = float(figures[figure])
     met = bool(_MEETS[sign](got, least))
     print(f"{'ok' if met else 'MISSED':6} {name}.{figure}: {got:,.2f} (bar {sign} {least:,})")
