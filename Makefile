@@ -94,6 +94,7 @@ lock: setup ## lock requirements again; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(EVERYWHERE) -c requirements-dev.txt --extra local --extra train pyproject.toml -o requirements.txt
 	for name in requirements tables backfill image; do $(COMPILE) $(LAMBDA) -c requirements-dev.txt \
 		layers/runtime/$$name.in -o layers/runtime/$$name.txt || exit 1; done
+	$(COMPILE) $(EVERYWHERE) layers/headrace/compiler.in -o layers/headrace/compiler.txt
 	$(COMPILE) $(EVERYWHERE) tests/benchmarks/peers/requirements.in -o tests/benchmarks/peers/requirements.txt
 	$(COMPILE) $(LAMBDA) --exclude-newer $(LOCALSTACK_DAY) \
 		infra/localstack/requirements.in -o infra/localstack/requirements.txt
@@ -105,7 +106,7 @@ clean: ## remove what these targets made, .venv included
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two stamps: a change of pyproject.toml alone does not look at the locked packages again.
-.venv/installed: .venv/locked pyproject.toml
+.venv/installed: .venv/locked pyproject.toml $(wildcard layers/headrace/fold/*)
 	@echo "Installing headrace itself"
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

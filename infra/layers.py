@@ -42,6 +42,7 @@ MOST_MB = {"scoring": 150, "loading tables": 235, "backfill": 242}
 
 MOST_GLIBC = (2, 34)  # of Amazon Linux 2023, which python3.13 runs on
 ARCHITECTURES = ["x86_64", "arm64"]
+COMPILER = ROOT / ".tools" / "compiler"
 _TIME = (1980, 1, 1, 0, 0, 0)
 _GLIBC = re.compile(rb"GLIBC_(\d+)\.(\d+)")
 _MB = 2**20
@@ -53,6 +54,9 @@ sys.path[:0] = sys.argv[1:3]
 from headrace.model import load_bundle
 bundle = load_bundle(Path(sys.argv[3]))  # compares every golden row
 import aws_lambda_powertools
+from headrace import compiled_fold
+if not compiled_fold.AVAILABLE:
+    sys.exit("the compiled fold is not there or does not load")
 wrong = {"scipy", "sklearn", "pandas", "joblib"} & set(sys.modules)
 if wrong and bundle.manifest.serving != "scikit-learn":
     sys.exit(f"imported to score: {wrong}")
@@ -127,7 +131,7 @@ def make(name: str, architecture: str, folder: Path) -> None:
     """Fill an empty folder with what is to be unpacked into /opt."""
     environment = {**os.environ, "ARTIFACTS_DIR": str(folder), "ARCH": architecture}
     command = ["make", "-s", "-C", str(ROOT / "layers" / FOLDERS[name]), f"build-{name}",
-               f"PYTHON3={sys.executable}"]  # fmt: skip
+               f"PYTHON3={sys.executable}", f"COMPILER={COMPILER}"]  # fmt: skip
     subprocess.run(command, check=True, env=environment)
 
 

@@ -42,7 +42,7 @@ from headrace.events import EventDecoder
 from headrace.model import load_bundle
 from headrace.outcome import Work
 from headrace.scoring import Scorer, StreamScorer
-from headrace.state import EntityState, StateCodec
+from headrace.state import StateCodec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -192,32 +192,22 @@ def fold_us(definition: Definition, lines: Sequence[bytes], warm: int = 15_000) 
 
 
 def codec_us(definition: Definition, retained: int = 100, rounds: int = 2_000) -> float:
-    """Decode, insert one event, encode: a state that keeps 100 events, without features."""
-    codec = StateCodec(definition)
+    """Decode, fold one event, encode: a state that keeps 100 events, three windows read of it."""
+    folding = Folding(definition)
     works = works_of(definition, events(retained + rounds, entities=1))
     key = works[0].keys["customer"]
-    (fold,) = codec.folds["customer"]
-    state = codec.empty(key)
-    for work in works[:retained]:
-        fold.fold(codec.view(state, fold), work.event)
-        state.changed.add(fold.view.name)
-        state.note_arrival(work.event.arrival)
-    data = codec.encode(state)
-
-    def once(event: Any) -> bytes:
-        found: EntityState = codec.decode(key, 1, data)
-        fold.fold(codec.view(found, fold), event)
-        found.changed.add(fold.view.name)
-        return codec.encode(found)
-
-    rest = [work.event for work in works[retained:]]
+    state = folding.codec.empty(key)
+    folding.scorer.fold_entity(state, works[:retained])
+    data = folding.codec.encode(state)
 
     def run() -> None:
-        for event in rest:
-            once(event)
+        for work in works[retained:]:
+            found = folding.codec.decode(key, 1, data)
+            folding.scorer.fold_entity(found, [work])
+            folding.codec.encode(found)
 
     run()
-    return median(cpu_us(run, len(rest)) for _ in range(ROUNDS))
+    return median(cpu_us(run, rounds) for _ in range(ROUNDS))
 
 
 def handler_us(batches: int = 30) -> float:

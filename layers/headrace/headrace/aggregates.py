@@ -115,7 +115,8 @@ class Moments:
             return None
         if column.code == "d":
             mean = fsum(values) / n
-            return n, mean, fsum((value - mean) ** 2 for value in values)
+            apart = [value - mean for value in values]
+            return n, mean, fsum(map(mul, apart, apart))
         total = sum(values)
         squares = sum(map(mul, values, values))
         return n, total / n / column.scale, (n * squares - total * total) / n / column.scale**2

@@ -5,6 +5,7 @@ Stream, request and batch all go through here. May import definition, events, im
 
 from __future__ import annotations
 
+from collections.abc import Set
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,9 @@ class EntityPart(msgspec.Struct):
         late: A view found the event too old to fold.
         seen: Whether a view had any event before.
         newest: Event time of the newest earlier event used, microseconds UTC.
+        cut: Places in ``features`` of views with a window that reaches back too far.
         degraded: Views that have given up exact rows for tiles.
         looked_up: What the rows of the entity's tables say.
-        cut: Places in ``features`` of views with a window that reaches back too far.
     """
 
     features: list[float | None] = []
@@ -45,14 +46,14 @@ class EntityPart(msgspec.Struct):
     late: bool = False
     seen: bool = False
     newest: int | None = None
-    degraded: list[str] = []
-    cut: set[int] = set()
+    cut: Set[int] = frozenset()
+    degraded: tuple[str, ...] = ()
     looked_up: LookedUp = NO_TABLES
 
     def add(self, step: Step) -> None:
         """Add what one more view says."""
         if step.cut:
-            self.cut.update(range(len(self.features), len(self.features) + len(step.features)))
+            self.cut |= {*range(len(self.features), len(self.features) + len(step.features))}
         self.features += step.features
         self.seen = self.seen or step.seen
         if step.newest is not None and (self.newest is None or step.newest > self.newest):

@@ -34,10 +34,12 @@ class Recent:
 
     __slots__ = ("_before", "arrivals", "digests")
 
-    def __init__(self, arrivals: bytes = b"", digests: bytearray | None = None) -> None:
+    def __init__(
+        self, arrivals: bytes = b"", digests: bytearray | None = None, before: int | None = None
+    ) -> None:
         self.arrivals = array("I", arrivals)
         self.digests = bytearray() if digests is None else digests
-        self._before = len(self.arrivals)  # those of earlier batches
+        self._before = len(self.arrivals) if before is None else before  # those of earlier batches
 
     def note(self, digest: bytes, arrival: int) -> None:
         """Add an event; ``arrival`` in microseconds UTC."""

@@ -80,22 +80,42 @@ class Scorer:
 
     def fold_entity(self, state: EntityState, works: Sequence[Work]) -> None:
         """Fold the works that touch one entity, in their order, and note what it says of each."""
+        tables = self.definition.tables
         for work in works:
-            event, part = work.event, EntityPart()
+            event = work.event
+            part = self._fold_compiled(state, event) or self._fold_in_python(state, event)
             work.parts[state.entity] = part
-            later = state.recent.after(event.digest)
-            scored = event.source is self.definition.scored
-            if scored and self.definition.tables:
+            if tables and event.source is self.definition.scored:
                 part.looked_up = self.tables.look_up(state.entity, state.rows, event.arrival)
-            if scored:
-                self._step(state, event, part, later)
-            else:
-                self._fold(state, event, part, known=later is not None)
-            met = part.new or (scored and (event.late or not (part.late or part.repeated)))
-            if met and later is None:
-                state.recent.note(event.digest, event.arrival)
             if not event.late:
                 state.note_arrival(event.arrival)
+
+    def _fold_compiled(self, state: EntityState, event: Event) -> EntityPart | None:
+        """What the compiled fold makes of an event; None where it is left to Python."""
+        if state.compiled is None or event.late:
+            return None
+        number = self.codec.sources[event.source.name]
+        found = state.compiled.step(number, event.time, event.digest, event.arrival, event.fields)
+        if found is None:
+            return None
+        part = EntityPart(*found)
+        if part.new:
+            state.changed.add(event.source.name)
+        if number == self.codec.scored:
+            state.note_scored(event.id, event.time)
+        return part
+
+    def _fold_in_python(self, state: EntityState, event: Event) -> EntityPart:
+        part, later = EntityPart(), state.recent.after(event.digest)
+        scored = event.source is self.definition.scored
+        if scored:
+            self._step(state, event, part, later)
+        else:
+            self._fold(state, event, part, known=later is not None)
+        met = part.new or (scored and (event.late or not (part.late or part.repeated)))
+        if met and later is None:
+            state.recent.note(event.digest, event.arrival)
+        return part
 
     def _fold(self, state: EntityState, event: Event, part: EntityPart, *, known: bool) -> None:
         """An event that is not scored only changes state."""
@@ -121,7 +141,7 @@ class Scorer:
                 step = fold.look(view, event.time, later)
             part.add(step)
             if view.hop and fold.view.hop is None:
-                part.degraded.append(fold.view.name)
+                part.degraded = (*part.degraded, fold.view.name)
         if not (event.late or part.late or part.repeated):
             state.note_scored(event.id, event.time)
 

@@ -1,7 +1,8 @@
 """One entity's state: all of its views, packed into one binary value.
 
 Views are unpacked when they are first needed, and only those that changed are packed again.
-May import windows, rows, events, definition, errors.
+Where the compiled fold takes an entity, its views stay with it until Python needs one.
+May import compiled_fold, windows, rows, events, definition, errors.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headrace import compiled_fold
 from headrace.errors import StateError
 from headrace.events import microseconds, shown_key
 from headrace.recent import Recent
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from headrace.table_rows import TableRow
 
 FORMAT = 1
+_NOTHING = (0, "", 0)
 _MICROSECONDS_PER_SECOND = 1_000_000
 
 
@@ -68,31 +71,53 @@ class EntityState:
         newest_arrival: Arrival time of the newest event folded, microseconds UTC.
         last_id: Id of the scored event with the newest event time; "" without one.
         last_time: Its event time, microseconds UTC.
-        recent: What was folded lately, in that order.
         rows: Of tables; looked up, and not part of what is packed.
+        compiled: The compiled fold's, which holds recent and packed; None where Python does.
     """
 
-    __slots__ = ("changed", "entity", "key", "last_id", "last_time", "newest_arrival", "noted",
-                 "packed", "recent", "rows", "version", "views")  # fmt: skip
+    __slots__ = ("_packed", "_recent", "changed", "compiled", "entity", "key", "last_id",
+                 "last_time", "newest_arrival", "noted", "rows", "version", "views")  # fmt: skip
 
     def __init__(
-        self,
-        key: str,
-        version: int,
-        stored: _PackedEntity | None,
-        rows: Sequence[TableRow] = (),
+        self, key: str, version: int, known: tuple[int, str, int], rows: Sequence[TableRow] = ()
     ) -> None:
+        """Begin with a newest arrival, a last id and a last time; what else is stored is added."""
         self.rows = rows
         self.key, self.version = key, version
         self.entity = key.partition("#")[0]
-        self.newest_arrival = stored.newest_arrival if stored else 0
-        self.last_id = stored.last_id if stored else ""
-        self.last_time = stored.last_time if stored else 0
-        self.recent = Recent(stored.recent_arrivals, stored.recent_digests) if stored else Recent()
-        self.packed = stored.views if stored else {}
+        self.newest_arrival, self.last_id, self.last_time = known
+        self.compiled: Any = None
         self.views: dict[str, ViewState] = {}
         self.changed: set[str] = set()
         self.noted = False
+
+    @property
+    def recent(self) -> Recent:
+        """What was folded lately, in that order."""
+        self.leave()
+        return self._recent
+
+    @recent.setter
+    def recent(self, recent: Recent) -> None:
+        self.leave()
+        self._recent = recent
+
+    @property
+    def packed(self) -> dict[str, bytes]:
+        """View -> as it is stored."""
+        self.leave()
+        return self._packed
+
+    def hold(self, recent: Recent, packed: dict[str, bytes]) -> None:
+        """Hold these in Python."""
+        self._recent, self._packed = recent, packed
+
+    def leave(self) -> None:
+        """Take over from the compiled fold what it holds."""
+        compiled = self.compiled
+        if compiled is not None:
+            self.compiled = None
+            self.hold(Recent(*compiled.met()), compiled.views())
 
     def note_arrival(self, arrival: int) -> None:
         """Remember the newest arrival, by which old rows are given up."""
@@ -106,9 +131,16 @@ class EntityState:
 
 
 class StateCodec:
-    """Packs and unpacks the states of one definition's entities."""
+    """Packs and unpacks the states of one definition's entities.
 
-    def __init__(self, definition: Definition) -> None:
+    Args:
+        definition: What is folded.
+        plan: Says which entities the compiled fold takes; ``in_python`` leaves none to it.
+    """
+
+    def __init__(
+        self, definition: Definition, plan: compiled_fold.Planner = compiled_fold.plan_of
+    ) -> None:
         shares = _shares(definition)
         folds = [ViewFold(view, shares[view.entity.name]) for view in definition.views]
         names = {view.entity.name for view in definition.views}
@@ -119,10 +151,22 @@ class StateCodec:
         least = microseconds(max(definition.fresh_for, definition.batch_valid_for))
         self._retention = {name: _retention(found, least) for name, found in self.folds.items()}
         self._layouts = {fold.view.name: (fold.layout, fold.tile_layout) for fold in folds}
+        self.sources = {source.name: n for n, source in enumerate(definition.sources)}
+        self.scored = self.sources[definition.scored.name]
+        self._plans = {
+            name: plan(found, self.sources, definition.scored.name)
+            for name, found in self.folds.items()
+        }
 
-    def empty(self, key: str) -> EntityState:
+    def empty(self, key: str, rows: Sequence[TableRow] = ()) -> EntityState:
         """State of an entity that has none stored."""
-        return EntityState(key, 0, None)
+        state = EntityState(key, 0, _NOTHING, rows)
+        plan = self._plans.get(state.entity)
+        if plan is None:
+            state.hold(Recent(), {})
+        else:
+            state.compiled = compiled_fold.empty(plan)
+        return state
 
     def decode(
         self, key: str, version: int, data: bytes, rows: Sequence[TableRow] = ()
@@ -133,7 +177,13 @@ class StateCodec:
             StateError: The bytes are not a state of this format.
         """
         if not version:
-            return EntityState(key, 0, None, rows)
+            return self.empty(key, rows)
+        plan = self._plans.get(key.partition("#")[0])
+        opened = None if plan is None else compiled_fold.opened(plan, data)
+        if opened is not None:
+            state = EntityState(key, version, opened[1:], rows)
+            state.compiled = opened[0]
+            return state
         try:
             stored = _decode_entity(data)
         except msgspec.DecodeError as error:
@@ -144,7 +194,10 @@ class StateCodec:
                 f"state of {shown_key(key)}: format is {stored.format}; this version reads {FORMAT}"
             )
             raise StateError(msg)
-        return EntityState(key, version, stored, rows)
+        known = stored.newest_arrival, stored.last_id, stored.last_time
+        state = EntityState(key, version, known, rows)
+        state.hold(Recent(stored.recent_arrivals, stored.recent_digests), stored.views)
+        return state
 
     def view(self, state: EntityState, fold: ViewFold) -> ViewState:
         """The entity's state in one view.
@@ -162,12 +215,17 @@ class StateCodec:
 
     def encode(self, state: EntityState) -> bytes:
         """Pack a state; views that did not change keep their bytes."""
+        if state.compiled is not None:
+            packed: bytes = state.compiled.pack(
+                state.newest_arrival, state.last_id, state.last_time
+            )
+            return packed
         views = {}  # of the definition: one that has gone or was renamed leaves with the next write
         for fold in self.folds[state.entity]:
             name = fold.view.name
             if name in state.packed:
                 views[name] = state.packed[name]
-            if name in state.changed:
+            if name in state.changed and name in state.views:
                 view = state.views[name]
                 layout = self._layouts[name][bool(view.tiles or view.base)]
                 views[name] = _encode(_packed(layout, view))

@@ -35,7 +35,7 @@ class ViewReader:
                 if aggregate.field
             )
         )
-        statistics = [self._statistic(aggregate) for aggregate in view.aggregates]
+        statistics = [self.statistic(aggregate) for aggregate in view.aggregates]
         self.cells = list(dict.fromkeys(statistics))
         self._readers = [
             (self.cells.index(each), reader(aggregate))
@@ -50,7 +50,8 @@ class ViewReader:
         self._width = sum(len(read(None, 0)) for _, read in self._readers)
         self._nothing: list[Accumulation] = [None] * len(self.cells)
 
-    def _statistic(self, aggregate: Any) -> Any:
+    def statistic(self, aggregate: Any) -> Any:
+        """The statistic behind one of the view's aggregates, over its column of the rows."""
         key = (aggregate.field, isinstance(aggregate, DistinctCount))
         return statistic(aggregate, self.fields.index(key) if aggregate.field else -1)
 

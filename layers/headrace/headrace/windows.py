@@ -54,7 +54,7 @@ class ViewFold:
         self._revision = len(self.fields) if view.source.revised_by else -1
         if view.source.revised_by:
             self.fields.append((view.source.revised_by, False))
-        self._conversions = [(name, _hash if hashed else _number) for name, hashed in self.fields]
+        self.conversions = [(name, _hash if hashed else _number) for name, hashed in self.fields]
         self._hop = microseconds(view.hop) if view.hop else 0
         self._lateness = microseconds(view.source.lateness)
         self.retention = microseconds(view.retention)
@@ -165,7 +165,7 @@ class ViewFold:
 
     def _values(self, event: Event) -> list[float | None]:
         fields = event.fields
-        return [convert(getattr(fields, name)) for name, convert in self._conversions]
+        return [convert(getattr(fields, name)) for name, convert in self.conversions]
 
     def _evict(self, state: ViewState, arrival: int) -> None:
         """Forget, or move to tiles and base, what no later event can need one by one.

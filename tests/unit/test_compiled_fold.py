@@ -1,0 +1,295 @@
+"""The compiled fold against the one in Python: the same bytes and features, event by event.
+
+Streams have late, repeated and out-of-order events, labels that are not scored, quiet months
+after which rows are given up, amounts that outgrow their column, and states that are packed and
+read in between.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from headrace import compiled_fold
+from headrace.definition import (
+    LIFETIME,
+    Count,
+    Definition,
+    DistinctCount,
+    Entity,
+    First,
+    Flag,
+    Label,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Min,
+    Number,
+    Source,
+    Std,
+    Sum,
+    Text,
+    TimeSinceLast,
+    View,
+    days,
+    hours,
+)
+from headrace.errors import StateError
+from headrace.events import Event, id_digest
+from headrace.loading import checked
+from headrace.outcome import Work
+from headrace.scoring import Scorer
+from headrace.state import StateCodec
+from tests.strategies import seconds
+
+if TYPE_CHECKING:
+    from headrace.state import EntityState
+
+pytestmark = pytest.mark.skipif(
+    not compiled_fold.AVAILABLE,
+    reason="the compiled fold was not built: install a C compiler and Python's headers, then "
+    "`make setup` again",
+)
+
+START_US = 1_700_000_000_000_000
+SECOND_US = 1_000_000
+DAY_US = 86_400 * SECOND_US
+KEY = "card#1"
+card = Entity("card")
+payments = Source(
+    name="payments",
+    id="payment_id",
+    time="paid_at",
+    entities={"card_id": card},
+    fields={"amount": Number(), "flag": Flag(), "shop": Text()},
+    lateness=hours(2),
+)
+labels = Source(
+    name="labels",
+    id="payment_id",
+    time="paid_at",
+    entities={"card_id": card},
+    fields={"fraud": Flag()},
+    lateness=days(3),
+)
+EVERY_STATISTIC = [
+    Count(), Sum("amount"), Mean("amount"), Std("amount"), Min("amount"), Max("amount"),
+    First("amount"), Last("amount"), LastN("amount", 3), DistinctCount("shop"), Mean("flag"),
+]  # fmt: skip
+WINDOWS = [hours(1), days(1), days(7)]
+
+
+def is_flagged(event: Any) -> bool:
+    return bool(event.flag)
+
+
+def fails_on_absent(event: Any) -> bool:
+    return bool(event.amount > 10)
+
+
+def view(name: str, source: Source = payments, **parts: Any) -> View:
+    given = {"aggregates": EVERY_STATISTIC, "windows": WINDOWS, **parts}
+    return View(name=name, source=source, entity=card, **given)
+
+
+VIEWS = {
+    "every statistic": [view("card")],
+    "without the event itself": [
+        view("card", aggregates=[*EVERY_STATISTIC, TimeSinceLast()], include_current=False)
+    ],
+    "delayed": [view("card", aggregates=[*EVERY_STATISTIC, TimeSinceLast()], delay=hours(6))],
+    "filtered": [view("flagged", where=is_flagged), view("large", where=fails_on_absent)],
+    "of two sources": [
+        view("card", windows=[seconds(90), days(2)]),
+        view("risk", labels, aggregates=[Mean("fraud"), Count()], delay=hours(1)),
+    ],
+    "without fields": [view("card", aggregates=[Count()])],
+}
+SIZES = [1, 0.1, 2e5, 7.0001, 3e9, -5, 1e15, 2**53, 1e300]
+AMOUNTS = {
+    "cents": lambda random: round(random.lognormvariate(3, 1), 2),
+    "whole and negative": lambda random: random.randrange(-(10**6), 10**6),
+    "fractions": lambda random: random.gauss(0, 1e3),
+    "of all sizes": lambda random: random.choice(
+        [1, 0.1, 2e5, 7.0001, 3e9, -5, 1e15, 2**53, 1e300]
+    ),
+    "often absent": lambda random: random.choice([None, None, 5.5]),
+}
+STEPS = {
+    "seconds": lambda random: random.randrange(3_600) * SECOND_US,
+    "milliseconds": lambda random: random.randrange(3_600_000) * 1_000,
+    "microseconds and gaps": lambda random: random.choice(
+        [0, random.randrange(10**10), random.randrange(DAY_US), 9 * DAY_US]
+    ),
+}
+
+
+class Lane(NamedTuple):
+    """One way of folding, with the state as it is now."""
+
+    scorer: Scorer
+    states: list[EntityState]
+
+    def fold(self, event: Event) -> tuple[Any, ...]:
+        work = Work(event, 0, "", dict(event.keys))
+        state = self.states[-1]
+        self.scorer.fold_entity(state, [work])
+        part = work.parts["card"]
+        return (repr(part.features), part.new, part.repeated, part.late, part.seen, part.newest,
+                part.cut, state.last_id, state.newest_arrival, state.noted,
+                bool(state.changed))  # fmt: skip
+
+    def packed(self) -> bytes:
+        return self.scorer.codec.encode(self.states[-1])
+
+    def read_again(self, data: bytes) -> None:
+        self.states[:] = [self.scorer.codec.decode(KEY, 1, data)]
+
+
+def lane(definition: Definition, plan: compiled_fold.Planner) -> Lane:
+    scorer = Scorer.__new__(Scorer)  # without a model
+    scorer.definition, scorer.codec = definition, StateCodec(definition, plan)
+    return Lane(scorer, [scorer.codec.empty(KEY)])
+
+
+def lanes(definition: Definition) -> tuple[Lane, Lane]:
+    """The compiled fold and Python's."""
+    return lane(definition, compiled_fold.plan_of), lane(definition, compiled_fold.in_python)
+
+
+def definition_of(views: list[View]) -> Definition:
+    return checked(
+        Definition(
+            sources=[payments, labels], scored=payments, views=views, inputs=["amount"],
+            batch_entity=card, label=Label(labels, "fraud"),
+        )
+    )  # fmt: skip
+
+
+def stream(random: Random, amount: Any, step: Any, n: int) -> list[Event]:
+    """Events in order of arrival: some late, some twice, some labels."""
+    found: list[Event] = []
+    now = START_US
+    for number in range(n):
+        now += step(random)
+        if found and random.random() < 0.05:
+            found.append(arrived_again(random.choice(found[-40:]), now))
+            continue
+        source = labels if random.random() < 0.2 else payments
+        back = random.choice([0, 0, 0, 0, SECOND_US, 600 * SECOND_US, 5 * DAY_US])
+        fields = SimpleNamespace(amount=amount(random), flag=random.choice([None, True, False]),
+                                 shop=random.choice([None, "a", "b", 3]),
+                                 fraud=random.choice([None, True, False]))  # fmt: skip
+        name = f"{number}é"
+        late = back > source.lateness // seconds(1e-6)
+        digest = id_digest(source.name, name)
+        found.append(Event(source, name, digest, now - back, now, late, {"card": KEY}, fields))
+    return found
+
+
+def arrived_again(event: Event, now: int) -> Event:
+    late = now - event.time > event.source.lateness // seconds(1e-6)
+    return Event(event.source, event.id, event.digest, event.time, now, late, event.keys,
+                 event.fields)  # fmt: skip
+
+
+@pytest.mark.parametrize("views", VIEWS)
+@pytest.mark.parametrize("amount", AMOUNTS)
+@pytest.mark.parametrize("step", STEPS)
+def test_it_gives_the_same_features_and_bytes_as_python(views: str, amount: str, step: str) -> None:
+    random = Random(f"{views}{amount}{step}")
+    definition = definition_of(VIEWS[views])
+    ours, theirs = (
+        lane(definition, compiled_fold.plan_of),
+        lane(definition, compiled_fold.in_python),
+    )
+    compiled = 0
+    for event in stream(random, AMOUNTS[amount], STEPS[step], 200):
+        assert ours.fold(event) == theirs.fold(event)
+        compiled += ours.states[-1].compiled is not None
+        if random.random() < 0.4:
+            data = ours.packed()
+            assert data == theirs.packed()
+            ours.read_again(data)
+            theirs.read_again(data)
+    assert ours.packed() == theirs.packed()
+    assert compiled > 50 or amount == "of all sizes"  # else this compared Python with itself
+
+
+def test_it_takes_over_what_python_wrote_and_python_what_it_wrote() -> None:
+    definition = definition_of(VIEWS["of two sources"])
+    ours, theirs = (
+        lane(definition, compiled_fold.plan_of),
+        lane(definition, compiled_fold.in_python),
+    )
+    for number, event in enumerate(stream(Random(1), AMOUNTS["cents"], STEPS["seconds"], 300)):
+        writer, reader = (ours, theirs) if number % 2 else (theirs, ours)
+        writer.fold(event)
+        reader.read_again(writer.packed())
+        assert reader.packed() == writer.packed()
+
+
+def test_a_view_that_grows_beyond_its_bytes_goes_on_in_python_with_tiles() -> None:
+    views = [view(f"card{n}", aggregates=[Count(), Sum("amount")]) for n in range(10)]
+    definition = definition_of(views)  # which share the bytes of an item
+    ours, theirs = (
+        lane(definition, compiled_fold.plan_of),
+        lane(definition, compiled_fold.in_python),
+    )
+    random = Random(5)
+    events = stream(random, AMOUNTS["fractions"], lambda _: 7 * SECOND_US, 3_500)
+    for event in events:
+        if not event.late:
+            ours.fold(event)
+            theirs.fold(event)
+    fold, *_ = theirs.scorer.codec.folds["card"]
+    assert theirs.scorer.codec.view(theirs.states[-1], fold).tiles
+    assert ours.packed() == theirs.packed()
+
+
+@pytest.mark.parametrize("part", ["hop", "lifetime", "revised"])
+def test_what_it_cannot_do_is_left_to_python(part: str) -> None:
+    revised = Source(
+        name="payments",
+        id="payment_id",
+        time="paid_at",
+        entities={"card_id": card},
+        fields={"amount": Number(), "revision": Number()},
+        revised_by="revision",
+    )
+    views = {
+        "hop": view("card", aggregates=[Count()], hop=seconds(60)),
+        "lifetime": view("card", aggregates=[Count()], windows=[LIFETIME]),
+        "revised": view("card", revised, aggregates=[Count()]),
+    }
+    definition = Definition(sources=[views[part].source, labels], scored=views[part].source,
+                            views=[views[part]], inputs=["amount"], batch_entity=card,
+                            label=Label(labels, "fraud"))  # fmt: skip
+    assert StateCodec(definition).empty(KEY).compiled is None
+
+
+def test_bytes_cut_short_or_altered_are_never_read_beyond_their_end() -> None:
+    definition = definition_of(VIEWS["every statistic"])
+    ours = lane(definition, compiled_fold.plan_of)
+    random = Random(3)
+    for event in stream(random, AMOUNTS["cents"], STEPS["seconds"], 60):
+        ours.fold(event)
+    data = ours.packed()
+    codec, event = ours.scorer.codec, stream(random, AMOUNTS["cents"], STEPS["seconds"], 1)[0]
+    refused = 0
+    for number in range(4_000):
+        altered = bytearray(data[: random.randrange(len(data))] if number % 2 else data)
+        for _ in range(random.randrange(3)):
+            if altered:
+                altered[random.randrange(len(altered))] = random.randrange(256)
+        try:
+            ours.states[:] = [codec.decode(KEY, 1, bytes(altered))]
+            ours.fold(event)
+            codec.encode(ours.states[-1])
+        except (StateError, ValueError, OverflowError, IndexError, TypeError, KeyError):
+            refused += 1
+    assert refused > 1_000
