@@ -39,6 +39,7 @@ from headrace.definition import (
     days,
 )
 from headrace.events import EventDecoder
+from headrace.folding import EntityFold
 from headrace.model import load_bundle
 from headrace.outcome import Work
 from headrace.scoring import Scorer, StreamScorer
@@ -157,10 +158,8 @@ class Folding:
     """What the stream does between reading and writing, without decoding and model."""
 
     def __init__(self, definition: Definition) -> None:
-        self.definition = definition
-        self.scorer = Scorer.__new__(Scorer)
-        self.scorer.definition = definition
-        self.scorer.codec = self.codec = StateCodec(definition)
+        self.codec = StateCodec(definition)
+        self.fold_entity = EntityFold(definition, self.codec).fold
         self.stored: dict[str, bytes] = {}
 
     def fold(self, works: Sequence[Work]) -> None:
@@ -172,7 +171,7 @@ class Folding:
         for key, mine in by_key.items():
             data = self.stored.get(key)
             state = self.codec.decode(key, 1, data) if data else self.codec.empty(key)
-            self.scorer.fold_entity(state, mine)
+            self.fold_entity(state, mine)
             self.stored[key] = self.codec.encode(state)
 
 
@@ -197,13 +196,13 @@ def codec_us(definition: Definition, retained: int = 100, rounds: int = 2_000) -
     works = works_of(definition, events(retained + rounds, entities=1))
     key = works[0].keys["customer"]
     state = folding.codec.empty(key)
-    folding.scorer.fold_entity(state, works[:retained])
+    folding.fold_entity(state, works[:retained])
     data = folding.codec.encode(state)
 
     def run() -> None:
         for work in works[retained:]:
             found = folding.codec.decode(key, 1, data)
-            folding.scorer.fold_entity(found, [work])
+            folding.fold_entity(found, [work])
             folding.codec.encode(found)
 
     run()

@@ -40,9 +40,9 @@ from headrace.definition import (
 )
 from headrace.errors import StateError
 from headrace.events import Event, id_digest
+from headrace.folding import EntityFold
 from headrace.loading import checked
 from headrace.outcome import Work
-from headrace.scoring import Scorer
 from headrace.state import StateCodec
 from tests.strategies import seconds
 
@@ -131,29 +131,34 @@ STEPS = {
 class Lane(NamedTuple):
     """One way of folding, with the state as it is now."""
 
-    scorer: Scorer
+    codec: StateCodec
+    folding: EntityFold
     states: list[EntityState]
 
     def fold(self, event: Event) -> tuple[Any, ...]:
         work = Work(event, 0, "", dict(event.keys))
         state = self.states[-1]
-        self.scorer.fold_entity(state, [work])
+        self.folding.fold(state, [work])
         part = work.parts["card"]
         return (repr(part.features), part.new, part.repeated, part.late, part.seen, part.newest,
                 part.cut, state.last_id, state.newest_arrival, state.noted,
                 bool(state.changed))  # fmt: skip
 
+    def look(self, as_of: int) -> str:
+        """Of what is packed, so that folding goes on as it did."""
+        state = self.codec.decode(KEY, 1, self.packed())
+        return repr(self.folding.look(state, as_of))
+
     def packed(self) -> bytes:
-        return self.scorer.codec.encode(self.states[-1])
+        return self.codec.encode(self.states[-1])
 
     def read_again(self, data: bytes) -> None:
-        self.states[:] = [self.scorer.codec.decode(KEY, 1, data)]
+        self.states[:] = [self.codec.decode(KEY, 1, data)]
 
 
 def lane(definition: Definition, plan: compiled_fold.Planner) -> Lane:
-    scorer = Scorer.__new__(Scorer)  # without a model
-    scorer.definition, scorer.codec = definition, StateCodec(definition, plan)
-    return Lane(scorer, [scorer.codec.empty(KEY)])
+    codec = StateCodec(definition, plan)
+    return Lane(codec, EntityFold(definition, codec), [codec.empty(KEY)])
 
 
 def lanes(definition: Definition) -> tuple[Lane, Lane]:
@@ -211,6 +216,8 @@ def test_it_gives_the_same_features_and_bytes_as_python(views: str, amount: str,
     for event in stream(random, AMOUNTS[amount], STEPS[step], 200):
         assert ours.fold(event) == theirs.fold(event)
         compiled += ours.states[-1].compiled is not None
+        as_of = event.arrival + random.choice([0, -DAY_US, 3 * DAY_US])
+        assert ours.look(as_of) == theirs.look(as_of)
         if random.random() < 0.4:
             data = ours.packed()
             assert data == theirs.packed()
@@ -246,8 +253,8 @@ def test_a_view_that_grows_beyond_its_bytes_goes_on_in_python_with_tiles() -> No
         if not event.late:
             ours.fold(event)
             theirs.fold(event)
-    fold, *_ = theirs.scorer.codec.folds["card"]
-    assert theirs.scorer.codec.view(theirs.states[-1], fold).tiles
+    fold, *_ = theirs.codec.folds["card"]
+    assert theirs.codec.view(theirs.states[-1], fold).tiles
     assert ours.packed() == theirs.packed()
 
 
@@ -279,7 +286,7 @@ def test_bytes_cut_short_or_altered_are_never_read_beyond_their_end() -> None:
     for event in stream(random, AMOUNTS["cents"], STEPS["seconds"], 60):
         ours.fold(event)
     data = ours.packed()
-    codec, event = ours.scorer.codec, stream(random, AMOUNTS["cents"], STEPS["seconds"], 1)[0]
+    codec, event = ours.codec, stream(random, AMOUNTS["cents"], STEPS["seconds"], 1)[0]
     refused = 0
     for number in range(4_000):
         altered = bytearray(data[: random.randrange(len(data))] if number % 2 else data)

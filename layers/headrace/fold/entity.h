@@ -14,8 +14,14 @@ typedef struct {
     Column *column;
 } Entity;
 
+enum { FORMAT = 1 };
+
 extern PyTypeObject *entity_type, *plan_type; /* made when the module is */
 extern PyType_Spec entity_spec;
+
+PyObject *entity_pack(Entity *self, PyObject *const *args, Py_ssize_t count);
+PyObject *entity_met(Entity *self, PyObject *none);
+PyObject *entity_views(Entity *self, PyObject *none);
 
 PyObject *entity_empty(PyObject *module, PyObject *plan);
 PyObject *entity_open(PyObject *module, PyObject *const *args, Py_ssize_t count);

@@ -245,7 +245,7 @@ static int note_cut(const View *view, int64_t as_of, Said *said, Py_ssize_t firs
         return 0;
     if (as_of - plan->delay - plan->longest >= view->horizon)
         return 0;
-    if (!said->cut && !(said->cut = PySet_New(NULL)))
+    if (!said->cut && !(said->cut = PyFrozenSet_New(NULL)))
         return -1;
     for (Py_ssize_t place = first; place < PyList_Size(said->features); place++) {
         PyObject *number = PyLong_FromSsize_t(place);

@@ -65,7 +65,7 @@ typedef struct {
 /* What views say as of an event. */
 typedef struct {
     PyObject *features; /* a list */
-    PyObject *cut;      /* a set of places in it; NULL for none */
+    PyObject *cut;      /* a frozen set of places in it; NULL for none */
     int seen;
     int has_newest;
     int64_t newest;

@@ -73,15 +73,12 @@ class Fallback:
         Raises:
             StateError: The state cannot be read.
         """
-        codec = self._scorer.codec
-        state = codec.decode(item.key, item.version, item.data, item.rows)
+        state = self._scorer.codec.decode(item.key, item.version, item.data, item.rows)
         lasts = state.last_time + self._fresh_for
         if period is not None and state.last_id and lasts >= as_of + period:
             return None
-        part = EntityPart()
+        part = self._scorer.look(state, as_of)
         part.looked_up = self._scorer.tables.look_up(self.entity, state.rows, as_of)
-        for fold in codec.folds[self.entity]:
-            part.add(fold.look(codec.view(state, fold), as_of))
         return part
 
     def _model_scores(self, found: Sequence[FeatureRow]) -> list[float | None]:

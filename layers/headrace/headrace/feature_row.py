@@ -5,7 +5,6 @@ Stream, request and batch all go through here. May import definition, events, im
 
 from __future__ import annotations
 
-from collections.abc import Set
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,7 @@ class EntityPart(msgspec.Struct):
     late: bool = False
     seen: bool = False
     newest: int | None = None
-    cut: Set[int] = frozenset()
+    cut: frozenset[int] = frozenset()
     degraded: tuple[str, ...] = ()
     looked_up: LookedUp = NO_TABLES
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from headrace.answers import fallback_of, record_of
 from headrace.errors import EventRejected, StateError, StoreUnavailable
-from headrace.events import Event, EventDecoder, Record, microseconds, us_to_text
-from headrace.feature_row import Assembler, EntityPart
+from headrace.events import EventDecoder, Record, microseconds, us_to_text
+from headrace.feature_row import Assembler
+from headrace.folding import EntityFold
 from headrace.ladder import Choice, Ladder, Prior
 from headrace.model import scores_of
 from headrace.outcome import Outcome, Work
@@ -21,7 +22,6 @@ from headrace.ports import Quarantined, StateWrite
 from headrace.scores import LastScore, ScoreRecord, last_of
 from headrace.state import EntityState, StateCodec
 from headrace.table_rows import TableReader
-from headrace.view_state import Folded
 from headrace.watch import Watch
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Scorer:
         self.codec = StateCodec(bundle.definition)
         self.assembler = Assembler(bundle.definition, self.codec, bundle.imputer)
         self.tables = TableReader(bundle.definition)
+        folding = EntityFold(bundle.definition, self.codec)
+        self.fold_entity, self.look = folding.fold, folding.look
         freshness = self.definition.freshness.items()
         made = bundle.manifest
         prior = Prior(made.prior, made.model_version, made.definition_hash)
@@ -77,73 +79,6 @@ class Scorer:
         event = self.decoder.decode(record.data, record.arrival)
         keys = {name: event.keys[name] for name in self._entities[event.source.name]}
         return Work(event, number, record.sequence, keys)
-
-    def fold_entity(self, state: EntityState, works: Sequence[Work]) -> None:
-        """Fold the works that touch one entity, in their order, and note what it says of each."""
-        tables = self.definition.tables
-        for work in works:
-            event = work.event
-            part = self._fold_compiled(state, event) or self._fold_in_python(state, event)
-            work.parts[state.entity] = part
-            if tables and event.source is self.definition.scored:
-                part.looked_up = self.tables.look_up(state.entity, state.rows, event.arrival)
-            if not event.late:
-                state.note_arrival(event.arrival)
-
-    def _fold_compiled(self, state: EntityState, event: Event) -> EntityPart | None:
-        """What the compiled fold makes of an event; None where it is left to Python."""
-        if state.compiled is None or event.late:
-            return None
-        number = self.codec.sources[event.source.name]
-        found = state.compiled.step(number, event.time, event.digest, event.arrival, event.fields)
-        if found is None:
-            return None
-        part = EntityPart(*found)
-        if part.new:
-            state.changed.add(event.source.name)
-        if number == self.codec.scored:
-            state.note_scored(event.id, event.time)
-        return part
-
-    def _fold_in_python(self, state: EntityState, event: Event) -> EntityPart:
-        part, later = EntityPart(), state.recent.after(event.digest)
-        scored = event.source is self.definition.scored
-        if scored:
-            self._step(state, event, part, later)
-        else:
-            self._fold(state, event, part, known=later is not None)
-        met = part.new or (scored and (event.late or not (part.late or part.repeated)))
-        if met and later is None:
-            state.recent.note(event.digest, event.arrival)
-        return part
-
-    def _fold(self, state: EntityState, event: Event, part: EntityPart, *, known: bool) -> None:
-        """An event that is not scored only changes state."""
-        for fold in self.codec.folds[state.entity]:
-            if fold.view.source is event.source:
-                folded = fold.fold(self.codec.view(state, fold), event, known=known)
-                part.note(folded)
-                if folded is Folded.NEW:
-                    state.changed.add(fold.view.name)
-
-    def _step(
-        self, state: EntityState, event: Event, part: EntityPart, later: list[bytes] | None
-    ) -> None:
-        """An event that is scored changes state and has features."""
-        for fold in self.codec.folds[state.entity]:
-            view = self.codec.view(state, fold)
-            if fold.view.source is event.source:
-                step = fold.step(view, event, later)
-                part.note(step.folded)
-                if step.folded is Folded.NEW:
-                    state.changed.add(fold.view.name)
-            else:
-                step = fold.look(view, event.time, later)
-            part.add(step)
-            if view.hop and fold.view.hop is None:
-                part.degraded = (*part.degraded, fold.view.name)
-        if not (event.late or part.late or part.repeated):
-            state.note_scored(event.id, event.time)
 
     def score_works(self, works: Sequence[Work]) -> None:
         """Assemble the rows of folded works and score those that can be, in one call."""

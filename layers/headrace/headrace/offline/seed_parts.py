@@ -22,6 +22,7 @@ import polars as pl
 
 from headrace.adapters.parquet import utc
 from headrace.errors import EventRejected, Misconfigured
+from headrace.folding import EntityFold
 from headrace.model import load_without_model
 from headrace.offline.feed import ARRIVAL_TIME, LABEL_TIME, Feed, arrivals, feed_of, records
 from headrace.ports import StateWrite
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from headrace.definition import Definition, Source
     from headrace.events import Event
     from headrace.feature_row import EntityPart
+    from headrace.model import Bundle
     from headrace.outcome import Work
     from headrace.state import EntityState
 
@@ -68,6 +70,12 @@ class History:
 class Folder(Scorer):
     """The scorer's fold without features: history is folded for the state that it leaves."""
 
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.fold_entity = _HistoryFold(bundle.definition, self.codec).fold
+
+
+class _HistoryFold(EntityFold):
     def _step(
         self, state: EntityState, event: Event, part: EntityPart, later: list[bytes] | None
     ) -> None:
