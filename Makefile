@@ -109,6 +109,8 @@ clean: ## remove what these targets made, .venv included
 .venv/installed: .venv/locked pyproject.toml $(wildcard layers/headrace/fold/*)
 	@echo "Installing headrace itself"
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(PYTHON) -c 'from headrace.compiled_fold import AVAILABLE; AVAILABLE or print( \
+		"No C compiler, or no headers of Python, here: events are folded in Python, which is slower.")'
 	@touch $@
 
 .venv/locked: requirements-dev.txt
