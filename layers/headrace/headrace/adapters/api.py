@@ -55,8 +55,30 @@ def parse_batch(body: bytes) -> list[bytes]:
 
 def answer(body: Any, **extra: object) -> Response[str]:
     """200 with a struct as JSON, and a few fields more."""
-    whole = _whole(body) | extra
-    return Response(HTTPStatus.OK, _JSON, msgspec.json.encode(whole).decode())
+    return Response(HTTPStatus.OK, _JSON, _text(body, extra))
+
+
+def answered(body: Any) -> dict[str, Any]:
+    """What API Gateway takes of ``answer``."""
+    return _taken(HTTPStatus.OK, _text(body, {}), {"Content-Type": [_JSON]})
+
+
+def refused(response: Response[str]) -> dict[str, Any]:
+    """What API Gateway takes of a response."""
+    headers = {
+        name: [value] if isinstance(value, str) else list(value)
+        for name, value in response.headers.items()
+    }
+    return _taken(HTTPStatus(response.status_code), response.body or "", headers)
+
+
+def _taken(status: HTTPStatus, body: str, headers: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "statusCode": status,
+        "body": body,
+        "isBase64Encoded": False,
+        "multiValueHeaders": headers,
+    }
 
 
 def answer_batch(scores: Sequence[ScoreRecord | Refused]) -> Response[str]:
@@ -99,11 +121,19 @@ def problem_of(error: HeadraceError) -> Response[str]:
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service is misconfigured; see its logs")
 
 
+def _text(body: Any, extra: dict[str, object]) -> str:
+    return msgspec.json.encode(_whole(body) | extra).decode()
+
+
 def _whole(body: Any) -> Any:
     """A struct with every field, also those that have their default; anything else as it is."""
     if not isinstance(body, msgspec.Struct):
         return body
-    return {name: _whole(getattr(body, name)) for name in body.__struct_fields__}
+    found = msgspec.structs.asdict(body)
+    for name, value in found.items():
+        if isinstance(value, msgspec.Struct):
+            found[name] = _whole(value)
+    return found
 
 
 def status_of(faults: Sequence[Fault]) -> HTTPStatus:
