@@ -306,7 +306,7 @@ def test_score_is_answered_as_by_its_route(
     event = api_event("POST", "/scores", body)
     answers = [
         functions.request.lambda_handler(event, context()),
-        functions.request.app.resolve(event, context()),
+        functions.request.routes().resolve(event, context()),
     ]
     bodies = [json.loads(answer.pop("body")) for answer in answers]
     assert answers[0] == answers[1]

@@ -1,7 +1,7 @@
 """What Powertools' decorators do for a function, paid for where there is something to tell.
 
 Of most requests no line is written and no metric told, but the decorators put the context together,
-search the event and flush each time: a sixth of a request's CPU. May import telemetry.
+search the event and flush each time: a sixth of a request's CPU. May import api and telemetry.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 
+from headrace.adapters.api import problem_of
 from headrace.adapters.telemetry import logger, metrics
+from headrace.errors import Misconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from headrace.adapters.api import Answer
+    from headrace.errors import HeadraceError
 
     Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
@@ -72,3 +77,10 @@ def observed(handler: Handler) -> Handler:
                 metrics.flush_metrics()
 
     return observe
+
+
+def refusal(error: HeadraceError) -> Answer:
+    """Problem details of an error that was caught, and a line of one that is the operator's."""
+    if isinstance(error, Misconfigured):
+        logger.exception("misconfigured")
+    return problem_of(error)

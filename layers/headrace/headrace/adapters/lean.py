@@ -274,7 +274,16 @@ def lean(client: Any) -> Any:
     url = client.meta.endpoint_url
     if credentials is None or urlsplit(url).path not in ("", "/") or get_environ_proxies(url):
         return client
-    return LeanReads(client, credentials, get_session().get_config_variable("ca_bundle"))
+    return LeanReads(client, credentials, _authorities(client))
+
+
+def _authorities(client: Any) -> str | None:
+    """The PEM file that the client was told to trust; None for the system's."""
+    try:
+        told = client._endpoint.http_session._verify
+    except AttributeError:  # another botocore: a session of our own knows it too, but takes 5 ms
+        told = get_session().get_config_variable("ca_bundle")
+    return told if isinstance(told, str) else None
 
 
 def _in_botocore_s_terms(
