@@ -149,7 +149,7 @@ class LeanReads:
             if answered is not None:
                 headers = {name.lower(): value for name, value in answered.headers.items()}
                 return Answer(answered.status_code, headers, answered.content)
-        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        head = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
         length = len(request.body)
         start = f"POST / HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n"
         found = connection()
