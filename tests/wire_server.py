@@ -53,6 +53,7 @@ class WireServer:
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)  # or the thread that accepts goes on
         self._server.close()
+        self.close_kept()
 
     def _accept(self) -> None:
         while True:

@@ -160,6 +160,10 @@ class Connection:
         with suppress(OSError):
             self._socket.close()
 
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it could not be opened
+            self.close()  # of a client that is dropped: else Python warns of the socket
+
     def _closed(self, what: str) -> ClosedError:
         """Stale, where the other side cannot have begun to answer."""
         if self._used and not self._received:
