@@ -2,8 +2,8 @@
 
 What holds for a day and for as long as the credentials do is put together once: the key, which is
 four of the five digests, and all of the text but the time and the body's own digest. botocore's
-(``SigV4Auth``) makes everything again at every request, which takes ten times as long; a test holds
-both against each other. Source: AWS, "Create a signed AWS API request".
+(``SigV4Auth``) makes everything again at every request, which takes several times as long; a test
+holds both against each other. Source: AWS, "Create a signed AWS API request".
 """
 
 from __future__ import annotations
