@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CLOSE = b""
 """In place of an answer: the connection is closed."""
@@ -18,7 +28,8 @@ CLOSE = b""
 class WireServer:
     """Takes one answer after another from ``answers``; without any left it keeps silent."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._server = socket.create_server(("127.0.0.1", 0))
         self.answers: list[bytes | list[bytes]] = []
         self.requests: list[bytes] = []
@@ -42,12 +53,15 @@ class WireServer:
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)  # or the thread that accepts goes on
         self._server.close()
+        self.close_kept()
 
     def _accept(self) -> None:
         while True:
             try:
                 connection, _ = self._server.accept()
-            except OSError:
+                if self._tls is not None:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+            except OSError:  # closed, or a client that does not trust it
                 return
             self.connections += 1
             self._open.append(connection)
@@ -76,13 +90,36 @@ class WireServer:
 
 
 @contextmanager
-def wire_server() -> Iterator[WireServer]:
+def wire_server(tls: ssl.SSLContext | None = None) -> Iterator[WireServer]:
     """A server, until the end."""
-    server = WireServer()
+    server = WireServer(tls)
     try:
         yield server
     finally:
         server.close()
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """TLS of a server at 127.0.0.1, and of a client that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "wire server")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "both.pem").write_bytes(
+        key.private_bytes(*form) + certificate.public_bytes(Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "both.pem")
+    return server, ssl.create_default_context(cafile=folder / "both.pem")
 
 
 def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:

@@ -134,30 +134,40 @@ class Functions:
         query: dict[str, str] | None = None,
     ) -> tuple[int, Any, dict[str, Any]]:
         """Status, JSON body and headers of an answer."""
-        encoded = isinstance(body, bytes)
-        if isinstance(body, dict):
-            text: str | None = json.dumps(body)
-        else:
-            text = base64.b64encode(body).decode() if isinstance(body, bytes) else body
-        event = {
-            "resource": path,
-            "path": path,
-            "httpMethod": method,
-            "headers": {"Content-Type": "application/json"},
-            "multiValueHeaders": {"Content-Type": ["application/json"]},
-            "queryStringParameters": query,
-            "multiValueQueryStringParameters": {k: [v] for k, v in (query or {}).items()} or None,
-            "pathParameters": None,
-            "stageVariables": None,
-            "requestContext": {"stage": "live", "requestId": "r", "path": f"/live{path}",
-                               "httpMethod": method, "resourcePath": path},
-            "body": text,
-            "isBase64Encoded": encoded,
-        }  # fmt: skip
+        event = api_event(method, path, body, query)
         answer = self.request.lambda_handler(event, context())
         json.dumps(answer)  # Lambda sends it on as JSON
         headers = {name: values[0] for name, values in answer["multiValueHeaders"].items()}
         return int(answer["statusCode"]), json.loads(answer["body"]), headers
+
+
+def api_event(
+    method: str,
+    path: str,
+    body: str | bytes | dict[str, Any] | None = None,
+    query: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """What API Gateway sends."""
+    encoded = isinstance(body, bytes)
+    if isinstance(body, dict):
+        text: str | None = json.dumps(body)
+    else:
+        text = base64.b64encode(body).decode() if isinstance(body, bytes) else body
+    return {
+        "resource": path,
+        "path": path,
+        "httpMethod": method,
+        "headers": {"Content-Type": "application/json"},
+        "multiValueHeaders": {"Content-Type": ["application/json"]},
+        "queryStringParameters": query,
+        "multiValueQueryStringParameters": {k: [v] for k, v in (query or {}).items()} or None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {"stage": "live", "requestId": "r", "path": f"/live{path}",
+                           "httpMethod": method, "resourcePath": path},
+        "body": text,
+        "isBase64Encoded": encoded,
+    }  # fmt: skip
 
 
 def handler(root: Path, name: str) -> Any:
@@ -284,6 +294,26 @@ def test_recorded_event_goes_onto_the_stream(functions: Functions) -> None:
     (put,) = kinesis.get_records(ShardIterator=iterator)["Records"]
     assert found["recorded"] == put["SequenceNumber"]
     assert json.loads(put["Data"]) == transaction(201)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [transaction(215), transaction(216, amount="much"), "{", "", None, "[]", "\u00fc" * 40_000],
+)
+def test_score_is_answered_as_by_its_route(
+    functions: Functions, body: str | dict[str, Any] | None
+) -> None:
+    event = api_event("POST", "/scores", body)
+    answers = [
+        functions.request.lambda_handler(event, context()),
+        functions.request.routes().resolve(event, context()),
+    ]
+    bodies = [json.loads(answer.pop("body")) for answer in answers]
+    assert answers[0] == answers[1]
+    assert [each.pop("scored_at", "") > "" for each in bodies] == [
+        answers[0]["statusCode"] == 200
+    ] * 2
+    assert bodies[0] == bodies[1]
 
 
 def test_refused_event_is_a_422_with_every_fault(functions: Functions) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +20,10 @@ from headrace.adapters.wire import (
     WireError,
     parse,
 )
-from tests.wire_server import CLOSE, WireServer, http, wire_server
+from tests.wire_server import CLOSE, WireServer, certified, http, wire_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -27,9 +34,9 @@ def chunked(parts: list[bytes], trailer: bytes = b"") -> bytes:
     return head + body + b"0\r\n" + trailer + b"\r\n"
 
 
-def connect(server: WireServer) -> Connection:
+def connect(server: WireServer, tls: ssl.SSLContext | None = None) -> Connection:
     host, port = server.url.removeprefix("http://").split(":")
-    return Connection(Place(host, int(port), None), 1.0)
+    return Connection(Place(host, int(port), tls), 1.0)
 
 
 def exchange(connection: Connection, seconds: float = 2.0) -> Answer | None:
@@ -146,3 +153,59 @@ def test_answer_that_has_not_come_in_time_may_be_waited_for_again() -> None:
         found = connection.receive(lambda: 1.0)
         assert found is not None
         assert (found.body, connection.reusable) == (b"late", True)
+
+
+def large(size: int) -> bytes:
+    return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+
+
+def test_request_that_the_socket_does_not_take_at_once_is_sent_to_its_end() -> None:
+    with wire_server() as server:
+        server.answers = [http(b"y" * 3_000_000), http(b"{}")]
+        connection = connect(server)
+        connection.send(large(5_000_000), 5.0)
+        found = connection.receive(lambda: 5.0)
+        assert found is not None
+        assert found.body == b"y" * 3_000_000
+        assert server.requests == [large(5_000_000)]
+        assert exchange(connection) is not None
+
+
+def test_request_that_is_not_taken_in_time_is_a_time_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        connection = Connection(Place("127.0.0.1", deaf.getsockname()[1], None), 1.0)
+        with pytest.raises(TimeoutError):
+            connection.send(large(50_000_000), 0.1)
+        connection.close()
+
+
+def test_connection_with_tls_is_as_one_without(tmp_path: Path) -> None:
+    served, trusted = certified(tmp_path)
+    with wire_server(served) as server:
+        server.answers = [
+            http(b"a" * 100_000),  # several records of TLS
+            [http(b"two")[:30], http(b"two")[30:]],
+            http(b"b" * 1_000_000),
+            [http(b"late")[:-1]],
+        ]
+        connection = connect(server, trusted)
+        bodies = [found.body for _ in range(2) if (found := exchange(connection))]
+        assert bodies == [b"a" * 100_000, b"two"]
+        connection.send(large(5_000_000), 5.0)
+        found = connection.receive(lambda: 5.0)
+        assert found is not None
+        assert found.body == b"b" * 1_000_000
+        assert exchange(connection, 0.05) is None
+        server._open[0].sendall(b"e")
+        found = connection.receive(lambda: 1.0)
+        assert found is not None
+        assert (found.body, connection.reusable, server.connections) == (b"late", True, 1)
+        server.close_kept()
+        with pytest.raises(StaleConnectionError):
+            exchange(connection)
+
+
+def test_connection_with_tls_goes_only_where_it_trusts(tmp_path: Path) -> None:
+    served, _ = certified(tmp_path)
+    with wire_server(served) as server, pytest.raises(ssl.SSLCertVerificationError):
+        connect(server, ssl.create_default_context())

@@ -26,7 +26,12 @@ from headrace.loading import load_definition
 from headrace.model import load_bundle, load_without_model
 from headrace.requests import RequestScorer
 from headrace.scoring import Scorer, StreamScorer
-from headrace.settings import Settings, read_settings, starts_on_lambda
+from headrace.settings import (
+    Settings,
+    read_settings,
+    starts_before_requests,
+    starts_on_lambda,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,6 +224,15 @@ def begin(build: Callable[[], object]) -> None:
     if starts_on_lambda():
         with suppress(HeadraceError):
             build()
+
+
+def begin_early(build: Callable[[], object]) -> None:
+    """Build what few requests need where no request waits for the start of the function.
+
+    That is so before SnapStart's snapshot, and with provisioned concurrency.
+    """
+    if starts_before_requests():
+        build()
 
 
 def now() -> int:

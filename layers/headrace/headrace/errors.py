@@ -25,8 +25,9 @@ Imports nothing of the project.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,8 +49,7 @@ class Misconfigured(HeadraceError):  # noqa: N818 - named for the state of the s
     """The set-up is wrong and a person must mend it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """One thing that is wrong with an event.
 
     Attributes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 from math import fsum, nan
-from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -242,4 +241,6 @@ def _typical(policy: Policy, present: Sequence[float]) -> float:
         counts = Counter(present)
         most = max(counts.values())
         return float(min(value for value, times in counts.items() if times == most))
+    from statistics import median  # here: only training fits
+
     return float(median(present))

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from headrace.definition import LIFETIME, Definition
 from headrace.errors import DefinitionError
 from headrace.mistakes import mistakes
@@ -108,6 +110,8 @@ def _canonical(value: Any) -> Any:
             if not _is_default(each, getattr(value, each.name))
         }
         return {type(value).__name__: said}
+    if isinstance(value, msgspec.Struct):
+        return {type(value).__name__: _said(value)}
     if isinstance(value, timedelta):
         return "lifetime" if value == LIFETIME else value // timedelta(microseconds=1)
     if isinstance(value, datetime):
@@ -117,6 +121,18 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_canonical(each) for each in value]
     return float(value) if isinstance(value, float) else value
+
+
+def _said(value: msgspec.Struct) -> dict[str, Any]:
+    """Options that were not left alone, as of dataclasses."""
+    names, defaults = value.__struct_fields__, value.__struct_defaults__
+    left_alone = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
+    found = {name: getattr(value, name) for name in names}
+    return {
+        name: _canonical(each)
+        for name, each in found.items()
+        if name not in left_alone or each != left_alone[name]
+    }
 
 
 def _is_default(part: dataclasses.Field[Any], value: Any) -> bool:

@@ -6,9 +6,11 @@ May import feature_row, scores and events.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import field
 
 from headrace.feature_row import EntityPart, FeatureRow
 from headrace.scores import Reason
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 _US_PER_SECOND = 1_000_000
 
 
-@dataclass(slots=True, eq=False)
-class Work:
+class Work(msgspec.Struct, eq=False):
     """One event on its way through a batch.
 
     Attributes:
@@ -68,8 +69,7 @@ class Work:
         return new
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What became of a batch.
 
     Attributes:

@@ -8,9 +8,10 @@ views, which is computed like all others, in training too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from headrace.fields import Entity
@@ -18,15 +19,13 @@ if TYPE_CHECKING:
 LEAST_OF_GROUP = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(msgspec.Struct, frozen=True):
     """Impute this value."""
 
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingMean:
+class TrainingMean(msgspec.Struct, frozen=True):
     """Impute the mean of the training data's present values.
 
     Attributes:
@@ -39,16 +38,14 @@ class TrainingMean:
     least: int = LEAST_OF_GROUP
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingMedian:
+class TrainingMedian(msgspec.Struct, frozen=True):
     """Impute the median of the training data's present values; ``by`` as in TrainingMean."""
 
     by: str = ""
     least: int = LEAST_OF_GROUP
 
 
-@dataclass(frozen=True, slots=True)
-class MostFrequent:
+class MostFrequent(msgspec.Struct, frozen=True):
     """Impute the training data's commonest value, of equally common ones the smallest.
 
     ``by`` as in TrainingMean.
@@ -58,8 +55,7 @@ class MostFrequent:
     least: int = LEAST_OF_GROUP
 
 
-@dataclass(frozen=True, slots=True)
-class LastKnown:
+class LastKnown(msgspec.Struct, frozen=True):
     """Impute the entity's newest present value of the field, where it is not older than ``within``.
 
     Reads the feature ``Last(field)`` of a view of the entity with that window.
@@ -69,8 +65,7 @@ class LastKnown:
     within: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class RunningMean:
+class RunningMean(msgspec.Struct, frozen=True):
     """Impute the entity's own mean of the field over ``within``.
 
     Reads the feature ``Mean(field)`` of a view of the entity with that window.
@@ -80,28 +75,24 @@ class RunningMean:
     within: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(msgspec.Struct, frozen=True):
     """Impute the value of another windowed feature, such as the same one of a longer window."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AsNan:
+class AsNan(msgspec.Struct, frozen=True):
     """Leave it absent: the model gets NaN, and must be one that takes it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Required:
+class Required(msgspec.Struct, frozen=True):
     """Do not score without it: the ladder's next rung answers, and training leaves the row out.
 
     The batch run, which has no event to take a value from, imputes the training median.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class FirstOf:
+class FirstOf(msgspec.Struct, frozen=True):
     """Try one policy after the other; the last one must be one that always answers."""
 
     policies: Sequence[Policy]

@@ -58,6 +58,12 @@ def starts_on_lambda(environment: Mapping[str, str] = os.environ) -> bool:
     return "AWS_LAMBDA_INITIALIZATION_TYPE" in environment
 
 
+def starts_before_requests(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether Lambda initialises this process ahead of requests, not for the first of them."""
+    kind = environment.get("AWS_LAMBDA_INITIALIZATION_TYPE")
+    return kind in ("snap-start", "provisioned-concurrency")
+
+
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
 

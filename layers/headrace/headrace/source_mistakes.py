@@ -6,7 +6,6 @@ import inspect
 import re
 from collections import Counter
 from datetime import timedelta
-from difflib import get_close_matches
 from math import isfinite
 from types import FunctionType
 from typing import TYPE_CHECKING
@@ -87,6 +86,8 @@ def _bound(value: object) -> bool:
 
 def expected_of(name: str, known: Sequence[str]) -> str:
     """What a misspelt name should be: the one that it resembles, or any that there is."""
+    from difflib import get_close_matches  # here: few definitions have mistakes
+
     alike = get_close_matches(name, known, 1, 0.75)
     return f"did you mean {alike[0]!r}?" if alike else f"expected one of {', '.join(known)}"
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from aws_lambda_powertools.event_handler import Response
 
 from headrace.errors import (
     BundleError,
@@ -19,7 +18,7 @@ from headrace.errors import (
 from headrace.requests import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from headrace.errors import HeadraceError
     from headrace.scores import ScoreRecord
@@ -32,6 +31,32 @@ STATUSES = {
     "not_json": HTTPStatus.BAD_REQUEST,
     "not_an_object": HTTPStatus.BAD_REQUEST,
 }
+
+
+class Answer(NamedTuple):
+    """What a request is answered with.
+
+    Attributes:
+        status: Of HTTP.
+        body: JSON.
+        content_type: Of the body.
+        headers: All others.
+    """
+
+    status: HTTPStatus
+    body: str
+    content_type: str = _JSON
+    headers: Mapping[str, str] = {}
+
+    def taken(self) -> dict[str, Any]:
+        """As API Gateway takes it."""
+        headers = {"Content-Type": self.content_type, **self.headers}
+        return {
+            "statusCode": self.status,
+            "body": self.body,
+            "isBase64Encoded": False,
+            "multiValueHeaders": {name: [value] for name, value in headers.items()},
+        }
 
 
 class BatchRequest(msgspec.Struct, frozen=True):
@@ -53,13 +78,12 @@ def parse_batch(body: bytes) -> list[bytes]:
         raise EventRejected([Fault("not_json", "", message)]) from None
 
 
-def answer(body: Any, **extra: object) -> Response[str]:
+def answer(body: Any, **extra: object) -> Answer:
     """200 with a struct as JSON, and a few fields more."""
-    whole = _whole(body) | extra
-    return Response(HTTPStatus.OK, _JSON, msgspec.json.encode(whole).decode())
+    return Answer(HTTPStatus.OK, _text(_whole(body) | extra))
 
 
-def answer_batch(scores: Sequence[ScoreRecord | Refused]) -> Response[str]:
+def answer_batch(scores: Sequence[ScoreRecord | Refused]) -> Answer:
     """200 with one entry per event: its score, or its faults, each with a status of its own."""
     entries = [
         {"status": status_of(score.faults).value, "faults": score.faults}
@@ -67,12 +91,15 @@ def answer_batch(scores: Sequence[ScoreRecord | Refused]) -> Response[str]:
         else {"status": HTTPStatus.OK.value, "record": _whole(score)}
         for score in scores
     ]
-    return Response(HTTPStatus.OK, _JSON, msgspec.json.encode({"scores": entries}).decode())
+    return Answer(HTTPStatus.OK, _text({"scores": entries}))
 
 
 def problem(
-    status: HTTPStatus, detail: str, faults: Sequence[Fault] = (), headers: Any = None
-) -> Response[str]:
+    status: HTTPStatus,
+    detail: str,
+    faults: Sequence[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """Problem details: type, title, status, detail, and every fault of the event."""
     body: dict[str, object] = {
         "type": "about:blank",
@@ -82,10 +109,10 @@ def problem(
     }
     if faults:
         body["faults"] = list(faults)
-    return Response(status, _PROBLEM, msgspec.json.encode(body).decode(), headers or {})
+    return Answer(status, _text(body), _PROBLEM, headers or {})
 
 
-def problem_of(error: HeadraceError) -> Response[str]:
+def problem_of(error: HeadraceError) -> Answer:
     """Problem details of an error that a caller can do something about."""
     if isinstance(error, EventRejected):
         return problem(status_of(error.faults), str(error), error.faults)
@@ -99,11 +126,19 @@ def problem_of(error: HeadraceError) -> Response[str]:
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service is misconfigured; see its logs")
 
 
+def _text(body: dict[str, Any]) -> str:
+    return msgspec.json.encode(body).decode()
+
+
 def _whole(body: Any) -> Any:
     """A struct with every field, also those that have their default; anything else as it is."""
     if not isinstance(body, msgspec.Struct):
         return body
-    return {name: _whole(getattr(body, name)) for name in body.__struct_fields__}
+    found = msgspec.structs.asdict(body)
+    for name, value in found.items():
+        if isinstance(value, msgspec.Struct):
+            found[name] = _whole(value)
+    return found
 
 
 def status_of(faults: Sequence[Fault]) -> HTTPStatus:

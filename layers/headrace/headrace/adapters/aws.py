@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import create_loader
+from botocore.loaders import JSONFileLoader, create_loader
 from botocore.session import Session
 
 if TYPE_CHECKING:
@@ -72,9 +75,23 @@ def impatient_client(service: str, seconds: float) -> Any:
     return _made(service, config)
 
 
+class _QuickFiles(JSONFileLoader):  # type: ignore[misc]  # botocore has no types
+    """Reads botocore's descriptions of services with msgspec, a third of making a client."""
+
+    def load_file(self, file_path: str) -> Any:
+        """See botocore: the path is without its ending; None where there is no such file."""
+        plain, packed = Path(f"{file_path}.json"), Path(f"{file_path}.json.gz")
+        if plain.is_file():
+            return msgspec.json.decode(plain.read_bytes())
+        if packed.is_file():
+            return msgspec.json.decode(gzip.decompress(packed.read_bytes()))
+        return None
+
+
 def _made(service: str, config: Config) -> Any:
     session = Session()
     loader = create_loader(session.get_config_variable("data_path"))
+    loader.file_loader = _QuickFiles()
     # Else it looks through what botocore ships of 400 services: a quarter of making a client.
     loader.list_available_services = lambda type_name: [service]
     session.register_component("data_loader", loader)

@@ -86,7 +86,7 @@ class BegunRead(InPlace, Generic[T]):
             msg = f"{self._what} cannot be read: {error_code(error)}"
             raise StoreUnavailable(msg) from error
         left = answer.get("UnprocessedKeys", {})
-        if not left.keys() <= set(self._optional):
+        if left and not left.keys() <= set(self._optional):
             raise _unprocessed(self._what, left, 1)
         return self._found(Read(_items(answer), left))
 

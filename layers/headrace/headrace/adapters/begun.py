@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -24,24 +23,25 @@ class Begun(Protocol[T_co]):
         """What the call gave; its error is raised."""
 
 
-class InPlace(ABC):
+class InPlace:
     """A call that goes on only while somebody waits for it: no thread is behind it.
 
-    A base class and no Protocol: whether a call is one is asked several times a request.
+    A plain base class: whether a call is one is asked several times a request, and a Protocol or
+    an abstract class takes its time to say so.
     """
 
-    @abstractmethod
     def proceed(self, left: Callable[[], float]) -> None:
         """Go on until it is done, or no time is left.
 
         Args:
             left: Seconds.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     def abandon(self) -> None:
         """Nobody waits for it any more."""
+        raise NotImplementedError
 
-    @abstractmethod
     def is_stale(self) -> bool:
         """Whether it failed because its connection had been closed before: begin again."""
+        raise NotImplementedError

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from urllib.parse import urlsplit
 from zlib import crc32
@@ -40,7 +39,7 @@ from headrace.adapters.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from botocore.credentials import Credentials
 
@@ -53,6 +52,7 @@ _JSON = "application/x-amz-json-1.0"
 _PORTS = {"http": 80, "https": 443}
 _OK = 200
 _MOST_KEPT = 8
+_FAILURES = (BotoCoreError, ClientError, OSError)
 
 
 class _Value(TypedDict, total=False):
@@ -149,7 +149,7 @@ class LeanReads:
             if answered is not None:
                 headers = {name.lower(): value for name, value in answered.headers.items()}
                 return Answer(answered.status_code, headers, answered.content)
-        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        head = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
         length = len(request.body)
         start = f"POST / HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n"
         found = connection()
@@ -196,12 +196,14 @@ class LeanCall:
         self._found: Item | None = None
         self._error: BotoCoreError | ClientError | None = None
         self._stale = False
-        with self._failing():
+        try:
             sent = send()
             if isinstance(sent, Answer):
                 self._found = _parsed(sent)
             else:
                 self._connection = sent
+        except _FAILURES as error:
+            self._note(error)
 
     def done(self) -> bool:
         """Whether there is an answer or an error."""
@@ -231,13 +233,15 @@ class LeanCall:
         Args:
             left: Seconds.
         """
-        if self.done() or self._connection is None:
+        if self._connection is None:  # done, or given up
             return
-        with self._failing():
+        try:
             answer = self._connection.receive(left)
             if answer is not None:
-                self._release()
+                self._release(self._connection)
                 self._found = _parsed(answer)
+        except _FAILURES as error:
+            self._note(error)
 
     def is_stale(self) -> bool:
         """Whether the connection had been closed before the request: another one may do."""
@@ -249,31 +253,18 @@ class LeanCall:
             self._connection.close()
             self._connection = None
 
-    def _release(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.reusable:
+    def _release(self, connection: Connection) -> None:
+        self._connection = None
+        if connection.reusable:
             self._keep(connection)
-        elif connection is not None:
+        else:
             connection.close()
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Note what fails, in botocore's terms."""
-        try:
-            yield
-        except (BotoCoreError, ClientError) as error:
-            self._error = error
-        except TimeoutError as error:
-            self._error = ConnectTimeoutError(endpoint_url=self._url, error=error)
-        except ClosedError as error:
-            self._stale = isinstance(error, StaleConnectionError)
-            self._error = ConnectionClosedError(endpoint_url=self._url, error=error)
-        except WireError as error:
-            self._error = UnreadableAnswerError(error=error)
-        except OSError as error:
-            self._error = EndpointConnectionError(endpoint_url=self._url, error=error)
-        if self._error is not None:
-            self.abandon()
+    def _note(self, error: BotoCoreError | ClientError | OSError) -> None:
+        """Note what failed, in botocore's terms, and give up the connection."""
+        self._stale = isinstance(error, StaleConnectionError)
+        self._error = _in_botocore_s_terms(error, self._url)
+        self.abandon()
 
 
 def lean(client: Any) -> Any:
@@ -283,7 +274,30 @@ def lean(client: Any) -> Any:
     url = client.meta.endpoint_url
     if credentials is None or urlsplit(url).path not in ("", "/") or get_environ_proxies(url):
         return client
-    return LeanReads(client, credentials, get_session().get_config_variable("ca_bundle"))
+    return LeanReads(client, credentials, _authorities(client))
+
+
+def _authorities(client: Any) -> str | None:
+    """The PEM file that the client was told to trust; None for the system's."""
+    try:
+        told = client._endpoint.http_session._verify
+    except AttributeError:  # another botocore: a session of our own knows it too, but takes 5 ms
+        told = get_session().get_config_variable("ca_bundle")
+    return told if isinstance(told, str) else None
+
+
+def _in_botocore_s_terms(
+    error: BotoCoreError | ClientError | OSError, url: str
+) -> BotoCoreError | ClientError:
+    if isinstance(error, (BotoCoreError, ClientError)):
+        return error
+    if isinstance(error, TimeoutError):
+        return ConnectTimeoutError(endpoint_url=url, error=error)
+    if isinstance(error, ClosedError):
+        return ConnectionClosedError(endpoint_url=url, error=error)
+    if isinstance(error, WireError):
+        return UnreadableAnswerError(error=error)
+    return EndpointConnectionError(endpoint_url=url, error=error)
 
 
 def _parsed(answer: Answer) -> Item:

@@ -233,6 +233,8 @@ class DeadlineLookup:
         call = self._states
         if call is not None:
             self._watch.wait(call, self._left(_HEDGE))
+            if call.done() and call.exception() is None:
+                return call.result()
         if isinstance(call, InPlace) and call.is_stale():
             call = self._owner.begin_states_in_thread(self._wanted)
             if call is not None:

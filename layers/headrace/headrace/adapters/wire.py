@@ -6,6 +6,7 @@ model together. Limits and timeouts as there; sources: RFC 9110 and RFC 9112.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from contextlib import suppress
@@ -20,6 +21,8 @@ _RECEIVE = 64 * 1024
 _BLANK = b"\r\n\r\n"
 _NO_BODY = (204, 304)
 _CLOSED = (ConnectionError, ssl.SSLEOFError)
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_MS_PER_SECOND = 1_000
 
 
 class WireError(OSError):
@@ -51,7 +54,7 @@ class Place(NamedTuple):
 
 
 class Connection:
-    """One socket.
+    """One socket, which never blocks by itself: Python's own timeouts cost three system calls more.
 
     Args:
         place: Where to connect.
@@ -72,8 +75,13 @@ class Connection:
         except BaseException:
             plain.close()
             raise
+        self._socket.settimeout(0)
+        self._coming = select.poll()
+        self._coming.register(self._socket, select.POLLIN)
+        # TLS may have decrypted more than it has given: nothing comes on the socket for that.
+        self._has_more = getattr(self._socket, "pending", int)
         self._used = False
-        self._received = bytearray()
+        self._received: bytes | bytearray = b""
         self.reusable = True
 
     def send(self, request: bytes, seconds: float) -> None:
@@ -88,12 +96,24 @@ class Connection:
             OSError: The connection failed; ``TimeoutError`` where it took too long.
         """
         self.reusable = False  # until the answer is read to its end
-        self._received.clear()
-        self._socket.settimeout(seconds)
+        self._received = b""
         try:
-            self._socket.sendall(request)
+            if (sent := self._send_now(request)) < len(request):
+                self._send_rest(request[sent:], seconds)
         except _CLOSED as error:
             raise self._closed(str(error)) from error
+
+    def _send_now(self, request: bytes) -> int:
+        """Send what the socket takes at once, and say how much."""
+        try:
+            return self._socket.send(request)
+        except _NOT_NOW:
+            return 0
+
+    def _send_rest(self, rest: bytes, seconds: float) -> None:
+        self._socket.settimeout(seconds)
+        self._socket.sendall(rest)
+        self._socket.settimeout(0)
 
     def receive(self, left: Callable[[], float]) -> Answer | None:
         """The answer, or None where it has not all come in time; it may be asked for again then.
@@ -110,28 +130,39 @@ class Connection:
             seconds = left()
             if seconds <= 0:
                 return None
-            self._socket.settimeout(seconds)
+            if not self._has_more() and not self._coming.poll(seconds * _MS_PER_SECOND):
+                return None
             try:
                 more = self._socket.recv(_RECEIVE)
-            except TimeoutError:
-                return None
+            except _NOT_NOW:  # what came was not for us, such as a session ticket of TLS
+                continue
             except _CLOSED as error:
                 raise self._closed(str(error)) from error
             if not more:
                 msg = "closed by the other side"
                 raise self._closed(msg)
-            self._received += more
+            self._add(more)
         answer, length = found
         self._used = True
         kept = answer.headers.get("connection", "").lower() != "close"
         self.reusable = kept and length == len(self._received)
         return answer
 
+    def _add(self, more: bytes) -> None:
+        if isinstance(self._received, bytearray):
+            self._received += more
+        else:  # most answers come whole: bytes as they are need no copy
+            self._received = bytearray(self._received + more) if self._received else more
+
     def close(self) -> None:
         """Close the socket; never fails."""
         self.reusable = False
         with suppress(OSError):
             self._socket.close()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it could not be opened
+            self.close()  # of a client that is dropped: else Python warns of the socket
 
     def _closed(self, what: str) -> ClosedError:
         """Stale, where the other side cannot have begun to answer."""
