@@ -5,7 +5,8 @@ Stream, request and batch all go through here. May import definition, events, im
 
 from __future__ import annotations
 
-from math import nan
+from math import isfinite, nan
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ from headrace.table_rows import NO_TABLES, LookedUp, TableReader
 from headrace.view_state import Folded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.definition import Definition
     from headrace.events import Event
@@ -68,7 +69,7 @@ class EntityPart(msgspec.Struct):
             self.late = True
 
 
-class FeatureRow(msgspec.Struct):
+class FeatureRow(msgspec.Struct, gc=False):
     """Every column after imputation, what was imputed, and what nothing may stand in for.
 
     Attributes:
@@ -96,9 +97,11 @@ class Assembler:
         self._functions = [(f.__name__, f) for f in definition.request_features]
         known = {*definition.stored_features, *definition.request_feature_names}
         self._fields = [name for name in definition.columns if name not in known]
-        self._indicated = {name: name.removesuffix(INDICATOR) for name in definition.indicators}
+        self._alike = {name: imputer.alike(name) for name in definition.columns}
+        self._indicators = {name.removesuffix(INDICATOR): name for name in definition.indicators}
         self._all_there = dict.fromkeys(definition.indicators, 0.0)
         self.inputs = tuple(definition.inputs)
+        self._of_inputs = itemgetter(*self.inputs)
 
     def of_event(self, event: Event, parts: Mapping[str, EntityPart]) -> FeatureRow:
         """The row of an event of the scored source, with a part for each of its entities."""
@@ -136,12 +139,14 @@ class Assembler:
         found.update(dict.fromkeys([name for name, _ in self._functions] + self._fields))
         return self._impute(found, causes, Cause.NO_EVENT)
 
-    def input_row(self, row: FeatureRow) -> list[float]:
+    def input_row(self, row: FeatureRow) -> Sequence[float]:
         """The model's inputs, in order."""
-        columns = row.columns
-        if None in columns.values():
-            return [nan if columns[name] is None else columns[name] for name in self.inputs]  # type: ignore[misc]
-        return [columns[name] for name in self.inputs]  # type: ignore[misc]  # none is None
+        found = self._of_inputs(row.columns)
+        if len(self.inputs) == 1:
+            found = (found,)
+        if row.imputed and any([each.value is None for each in row.imputed.values()]):
+            return [nan if value is None else value for value in found]
+        return found  # type: ignore[no-any-return]  # none is None
 
     def _add_rows(
         self,
@@ -161,19 +166,23 @@ class Assembler:
         otherwise: Cause,
         fields: Any = None,
     ) -> FeatureRow:
-        if None not in found.values():
+        absent = [name for name, value in found.items() if value is None]
+        if not absent:
             found.update(self._all_there)
             return FeatureRow(found, {})
-        imputed = {
-            name: self._imputer.impute(name, Absent(causes.get(name, otherwise), found, fields))
-            for name, value in found.items()
-            if value is None
-        }
+        imputed = {}
+        for name in absent:
+            cause = causes.get(name, otherwise)
+            imputed[name] = self._alike[name].get(cause) or self._imputer.impute(
+                name, Absent(cause, found, fields)
+            )
         for name, each in imputed.items():
             found[name] = each.value
-        for name, column in self._indicated.items():
-            found[name] = float(column in imputed)
-        lacking = tuple(name for name, each in imputed.items() if refuses(each))
+        found.update(self._all_there)
+        for column, name in self._indicators.items():
+            if column in imputed:
+                found[name] = 1.0
+        lacking = tuple([name for name, each in imputed.items() if refuses(each)])
         return FeatureRow(found, imputed, lacking)
 
 
@@ -183,10 +192,10 @@ def _note_causes(
     cause = Cause.WINDOW_EMPTY if part.seen else Cause.NEVER_SEEN
     if late or part.late:
         cause = Cause.LATE
-    for number, (name, value) in enumerate(zip(names, part.features, strict=True)):
+    cut = part.cut if cause is Cause.WINDOW_EMPTY else ()
+    for number, value in enumerate(part.features):
         if value is None:
-            cut = number in part.cut and cause is Cause.WINDOW_EMPTY
-            causes[name] = Cause.NOT_KEPT if cut else cause
+            causes[names[number]] = Cause.NOT_KEPT if number in cut else cause
 
 
 def computed(
@@ -200,4 +209,4 @@ def computed(
         number = None if value is None else float(value)
     except Exception:  # noqa: BLE001 - the user's own code: whatever it raises, no batch may stop
         return None
-    return number if number is not None and abs(number) < float("inf") else None
+    return number if number is not None and isfinite(number) else None
