@@ -35,10 +35,10 @@ REASONS = (
 """Why a record can be refused: the closed list behind ``Fault.reason``."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, shown as such: half the time to print
 _MICROSECOND = timedelta(microseconds=1)
 _US_PER_SECOND, _SECONDS_PER_DAY = 1_000_000, 86_400
 _DIGEST_BYTES = 6
+_to_json = msgspec.json.Encoder().encode
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -106,8 +106,7 @@ def us_to_time(us: int) -> datetime:
 
 def us_to_text(us: int) -> str:
     """Microseconds UTC since 1970 as ISO 8601 text that ends in Z."""
-    seconds, rest = divmod(us, _US_PER_SECOND)
-    return f"{(_NAIVE_EPOCH + timedelta(0, seconds, rest)).isoformat()}Z"
+    return _to_json(_EPOCH + timedelta(0, 0, us))[1:-1].decode()  # a quarter of isoformat's time
 
 
 def _us_shown(us: int) -> str:

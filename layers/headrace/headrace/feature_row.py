@@ -92,12 +92,15 @@ class Assembler:
             entity.name: tuple(name for fold in codec.folds[entity.name] for name in fold.features)
             for entity in definition.scored.entities.values()
         }
+        self._all_names = tuple([name for names in self._names.values() for name in names])
+        self._has_tables = bool(definition.tables)
         tables = TableReader(definition)
         self._table_names = {entity: tables.names(entity) for entity in self._names}
         self._functions = [(f.__name__, f) for f in definition.request_features]
         known = {*definition.stored_features, *definition.request_feature_names}
         self._fields = [name for name in definition.columns if name not in known]
         self._alike = {name: imputer.alike(name) for name in definition.columns}
+        self._not_computable = dict.fromkeys(definition.columns, Cause.NOT_COMPUTABLE)
         self._indicators = {name.removesuffix(INDICATOR): name for name in definition.indicators}
         self._all_there = dict.fromkeys(definition.indicators, 0.0)
         self.inputs = tuple(definition.inputs)
@@ -105,15 +108,14 @@ class Assembler:
 
     def of_event(self, event: Event, parts: Mapping[str, EntityPart]) -> FeatureRow:
         """The row of an event of the scored source, with a part for each of its entities."""
-        found: dict[str, float | None] = {}
-        causes: dict[str, Cause] = {}
-        for entity, names in self._names.items():
-            part = parts[entity]
-            found.update(zip(names, part.features, strict=True))
-            if None in part.features:
-                _note_causes(causes, names, part, late=event.late)
-            if part.looked_up.values:
-                self._add_rows(entity, part, found, causes)
+        causes = self._not_computable.copy()
+        if self._has_tables:
+            found = self._of_views_and_tables(parts, causes)
+        else:
+            values: list[float | None] = []
+            for entity in self._names:
+                values += parts[entity].features
+            found = dict(zip(self._all_names, values, strict=True))
         for name, function in self._functions:
             found[name] = computed(function, event.fields, found)
         for name in self._fields:
@@ -122,7 +124,13 @@ class Assembler:
             if value is None:
                 invalid = name in event.invalid
                 causes[name] = Cause.INVALID if invalid else Cause.NOT_IN_EVENT
-        return self._impute(found, causes, Cause.NOT_COMPUTABLE, event.fields)
+        absent = [name for name, value in found.items() if value is None]
+        if not absent:
+            found.update(self._all_there)
+            return FeatureRow(found, {})
+        for entity, names in self._names.items():
+            _note_causes(causes, names, parts[entity], late=event.late)
+        return self._imputed(absent, found, causes, event.fields)
 
     def of_entity(self, entity: str, part: EntityPart) -> FeatureRow:
         """The row of one entity without an event; what an event would bring is imputed."""
@@ -132,12 +140,13 @@ class Assembler:
                 *(name for names in self._table_names.values() for name in names),
             ]
         )
-        causes: dict[str, Cause] = {}
+        causes = dict.fromkeys(self._alike, Cause.NO_EVENT)
         found.update(zip(self._names[entity], part.features, strict=True))
         _note_causes(causes, self._names[entity], part, late=False)
         self._add_rows(entity, part, found, causes)
         found.update(dict.fromkeys([name for name, _ in self._functions] + self._fields))
-        return self._impute(found, causes, Cause.NO_EVENT)
+        absent = [name for name, value in found.items() if value is None]
+        return self._imputed(absent, found, causes)
 
     def input_row(self, row: FeatureRow) -> Sequence[float]:
         """The model's inputs, in order."""
@@ -147,6 +156,17 @@ class Assembler:
         if row.imputed and any([each.value is None for each in row.imputed.values()]):
             return [nan if value is None else value for value in found]
         return found  # type: ignore[no-any-return]  # none is None
+
+    def _of_views_and_tables(
+        self, parts: Mapping[str, EntityPart], causes: dict[str, Cause]
+    ) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        for entity, names in self._names.items():
+            part = parts[entity]
+            found.update(zip(names, part.features, strict=True))
+            if part.looked_up.values:
+                self._add_rows(entity, part, found, causes)
+        return found
 
     def _add_rows(
         self,
@@ -159,43 +179,43 @@ class Assembler:
         for name, (value, cause) in zip(names, part.looked_up.values, strict=True):
             found[name], causes[name] = value, cause
 
-    def _impute(
+    def _imputed(
         self,
-        found: dict[str, float | None],
+        absent: Sequence[str],
+        found: Mapping[str, float | None],
         causes: Mapping[str, Cause],
-        otherwise: Cause,
         fields: Any = None,
     ) -> FeatureRow:
-        absent = [name for name, value in found.items() if value is None]
-        if not absent:
-            found.update(self._all_there)
-            return FeatureRow(found, {})
-        imputed = {}
+        """The row with its absent columns imputed, each for its cause."""
+        imputed: dict[str, Imputed] = {}
         for name in absent:
-            cause = causes.get(name, otherwise)
+            cause = causes[name]
             imputed[name] = self._alike[name].get(cause) or self._imputer.impute(
                 name, Absent(cause, found, fields)
             )
+        row: dict[str, float | None] = {**found}
         for name, each in imputed.items():
-            found[name] = each.value
-        found.update(self._all_there)
+            row[name] = each.value
+        row.update(self._all_there)
         for column, name in self._indicators.items():
             if column in imputed:
-                found[name] = 1.0
-        lacking = tuple([name for name, each in imputed.items() if refuses(each)])
-        return FeatureRow(found, imputed, lacking)
+                row[name] = 1.0
+        lacking = [n for n, each in imputed.items() if each.value is None and refuses(each)]
+        return FeatureRow(row, imputed, tuple(lacking))
 
 
 def _note_causes(
     causes: dict[str, Cause], names: tuple[str, ...], part: EntityPart, *, late: bool
 ) -> None:
+    """Note why a part's values are absent; of those that are there too, which nobody asks for."""
+    if None not in part.features:
+        return
     cause = Cause.WINDOW_EMPTY if part.seen else Cause.NEVER_SEEN
     if late or part.late:
         cause = Cause.LATE
-    cut = part.cut if cause is Cause.WINDOW_EMPTY else ()
-    for number, value in enumerate(part.features):
-        if value is None:
-            causes[names[number]] = Cause.NOT_KEPT if number in cut else cause
+    causes.update(dict.fromkeys(names, cause))
+    if cause is Cause.WINDOW_EMPTY:
+        causes.update({names[number]: Cause.NOT_KEPT for number in part.cut})
 
 
 def computed(
