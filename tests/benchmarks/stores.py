@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ from headrace.adapters.capacity import item_bytes, state_sizes
 from headrace.adapters.clock import FixedClock, SystemClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.items import score_item, state_item
+from headrace.adapters.lean import lean
+from headrace.adapters.lean_writes import LeanClient
 from headrace.adapters.memory import MemoryQuarantine, MemoryScores, MemoryStates
 from headrace.model import load_bundle
 from headrace.offline.feed import arrivals, records
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, ROUNDS = 500, 7
 EXPIRES = 2_000_000_000
+DYNAMODB_SECONDS = 0.005  # to answer a PutItem
 
 
 def main() -> None:
@@ -81,7 +85,10 @@ def sizes(
 
 
 def client_us(states: MemoryStates, scores: list[ScoreRecord]) -> dict[str, float]:
-    """CPU microseconds per state written, state read and score written."""
+    """CPU microseconds per state written, state read and score written: botocore's way, and ours.
+
+    Both ways take turns.
+    """
     some = dict(list(states.items.items())[:100])
     items = [state_item(StateWrite(key, s.version, s.data, EXPIRES)) for key, s in some.items()]
     for item in items:
@@ -90,13 +97,23 @@ def client_us(states: MemoryStates, scores: list[ScoreRecord]) -> dict[str, floa
     written = encoded({"UnprocessedItems": {}})
     writes = [StateWrite(key, s.version, s.data, EXPIRES) for key, s in some.items()]
     with stub(read) as read_port, stub(written) as write_port:
-        reader = DynamoStates(client(read_port), "states", SystemClock())
-        writer = DynamoStates(client(write_port), "states", SystemClock())
-        putter = DynamoScores(client(write_port), "scores", SystemClock(), 30)
-        return {
-            "put_state_us": cpu_us(lambda: writer.write(writes), len(writes)),
-            "get_state_us": cpu_us(lambda: reader.read(list(some)), len(some)),
-            "put_score_us": cpu_us(lambda: putter.put_new(scores), len(scores)),
+        calls: dict[str, tuple[Callable[[], object], int]] = {}
+        for way, of in (("", lean_client), ("boto3_", client)):
+            reader = DynamoStates(of(read_port), "states", SystemClock())
+            writer = DynamoStates(of(write_port), "states", SystemClock())
+            putter = DynamoScores(of(write_port), "scores", SystemClock(), 30)
+            calls |= {
+                f"{way}put_state_us": (partial(writer.write, writes), len(writes)),
+                f"{way}get_state_us": (partial(reader.read, list(some)), len(some)),
+                f"{way}put_score_us": (partial(putter.put_new, scores), len(scores)),
+            }
+        found = cpu_us(calls)
+    with stub(written, DYNAMODB_SECONDS) as slow_port:
+        return found | {
+            f"{way}put_100_states_ms": wall_ms(
+                partial(DynamoStates(of(slow_port), "states", SystemClock()).write, writes)
+            )
+            for way, of in (("", lean_client), ("boto3_", client))
         }
 
 
@@ -108,14 +125,36 @@ def client(port: int) -> Any:
     )  # fmt: skip
 
 
-def cpu_us(call: Callable[[], object], things: int) -> float:
-    """CPU microseconds per thing, all threads; the median of some rounds after a first one."""
+def lean_client(port: int) -> Any:
+    """As the stream function makes it, against a stub."""
+    return lean(client(port), LeanClient)
+
+
+def cpu_us(calls: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
+    """CPU microseconds per thing, all threads; the median of some rounds after a first one.
+
+    Args:
+        calls: Name -> what is measured, and how many things it does.
+    """
+    for call, _ in calls.values():
+        call()
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, (call, things) in calls.items():
+            began = time.process_time()
+            call()
+            found[name].append((time.process_time() - began) / things * 1e6)
+    return {name: round(median(times), 1) for name, times in found.items()}
+
+
+def wall_ms(call: Callable[[], object]) -> float:
+    """Milliseconds that a call takes, all waiting included; the median after a first one."""
     call()
     found = []
     for _ in range(ROUNDS):
-        began = time.process_time()
+        began = time.perf_counter()
         call()
-        found.append((time.process_time() - began) / things * 1e6)
+        found.append((time.perf_counter() - began) * 1e3)
     return round(median(found), 1)
 
 
