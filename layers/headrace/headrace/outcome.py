@@ -69,6 +69,15 @@ class Work(msgspec.Struct, eq=False, gc=False):
         return new
 
 
+def grouped(works: Iterable[Work]) -> dict[str, list[Work]]:
+    """Key -> the works that touch its entity, in their order."""
+    by_key: dict[str, list[Work]] = {}
+    for work in works:
+        for key in work.keys.values():
+            by_key.setdefault(key, []).append(work)
+    return by_key
+
+
 @dataclass(slots=True)
 class Outcome:
     """What became of a batch.

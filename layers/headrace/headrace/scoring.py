@@ -17,7 +17,7 @@ from headrace.feature_row import Assembler
 from headrace.folding import EntityFold
 from headrace.ladder import Choice, Ladder, Prior
 from headrace.model import scores_of
-from headrace.outcome import Outcome, Work
+from headrace.outcome import Outcome, Work, grouped
 from headrace.ports import Quarantined, StateWrite
 from headrace.scores import LastScore, ScoreRecord, last_of
 from headrace.state import EntityState, StateCodec
@@ -147,7 +147,7 @@ class StreamScorer:
         return outcome
 
     def _score_portion(self, works: list[Work], outcome: Outcome) -> None:
-        by_key = _group(works)
+        by_key = grouped(works)
         failed: dict[str, str] = {}
         try:
             states = self._read(by_key, failed)
@@ -155,11 +155,10 @@ class StreamScorer:
             outcome.fail(works, str(error))
             return
         self._fold_and_write(by_key, states, outcome, failed)
-        done = works
+        undone = {work for key in failed for work in by_key[key]}
+        done = [work for work in works if work not in undone]
         if failed:
-            undone = {id(work) for key in failed for work in by_key[key]}
-            done = [work for work in works if id(work) not in undone]
-            outcome.fail([w for w in works if id(w) in undone], next(iter(failed.values())))
+            outcome.fail([w for w in works if w in undone], next(iter(failed.values())))
         self._write_scores(done, outcome)
         outcome.count(done)
 
@@ -265,12 +264,10 @@ class StreamScorer:
                 yield StateWrite(key, state.version, codec.encode(state), codec.expires(state))
 
     def _write_scores(self, works: Sequence[Work], outcome: Outcome) -> None:
-        source = self._source
-        scored = [w for w in works if w.event.source is source]
+        scored = [w for w in works if w.event.source is self._source]
         now = self._clock.now()
         stamp = us_to_text(now)
         first = {work.event.id: work for work in reversed(scored)}
-        records: list[ScoreRecord] = []
         new: list[ScoreRecord] = []
         other: list[ScoreRecord] = []
         last: list[LastScore] = []
@@ -278,11 +275,10 @@ class StreamScorer:
             chosen = self._choose([work for work in first.values() if work.unscorable], now)
             for work in first.values():
                 record = self._scorer.record(work, stamp, chosen.get(work))
-                records.append(record)
                 (new if work.new else other).append(record)
                 if work.newest and not (record.late or work.unscorable):
                     last.append(last_of(record, self._entity, work.event.time + self._fresh_for))
-            outcome.note(records, self._scorer.freshness)
+            outcome.note(new + other, self._scorer.freshness)
             if new or last:
                 self._scores.put_new(new, last)
             if other:
@@ -301,11 +297,3 @@ class StreamScorer:
         known = self._scores.get_known([work.keys[self._entity] for work in works])
         ladder = self._scorer.ladder
         return {work: ladder.choose(known.get(work.keys[self._entity]), now) for work in works}
-
-
-def _group(works: Iterable[Work]) -> dict[str, list[Work]]:
-    by_key: dict[str, list[Work]] = {}
-    for work in works:
-        for key in work.keys.values():
-            by_key.setdefault(key, []).append(work)
-    return by_key
