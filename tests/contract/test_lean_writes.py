@@ -129,12 +129,12 @@ def test_put_whose_answer_was_lost_loses_against_itself(dynamodb: Any) -> None:
 
 
 def test_many_puts_take_no_more_connections_than_are_under_way(server: WireServer) -> None:
-    server.answers = [DONE] * 100
-    short = client()
-    assert codes(short.put_each([request(str(number)) for number in range(100)])) == [""] * 100
+    some = [request(str(number)) for number in range(AT_ONCE + 50)]
+    server.answers = [DONE] * len(some)
+    assert codes(client().put_each(some)) == [""] * len(some)
     assert server.connections == AT_ONCE
     bodies = [json.loads(each.partition(b"\r\n\r\n")[2]) for each in server.requests]
-    assert sorted(int(body["Item"]["entity"]["S"]) for body in bodies) == list(range(100))
+    assert sorted(int(body["Item"]["entity"]["S"]) for body in bodies) == list(range(len(some)))
 
 
 def test_connections_that_went_stale_are_replaced_without_a_word(server: WireServer) -> None:

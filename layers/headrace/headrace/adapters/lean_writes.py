@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from headrace.adapters.lean import LeanCall
     from headrace.adapters.puts import AwsError
 
-AT_ONCE = 16
-"""Puts that are under way together, each on a connection of its own."""
+AT_ONCE = 64
+"""Puts that are under way together, each on a connection of its own: with fewer, a function waits
+for most of the time that DynamoDB takes."""
 
 _SILENT = (ReadTimeoutError, ConnectTimeoutError, EndpointConnectionError)
 _NO_PATIENCE = 0.001  # seconds: what has come is taken, nothing more is waited for
