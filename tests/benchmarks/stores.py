@@ -39,7 +39,7 @@ from headrace.ports import StateWrite
 from headrace.scoring import Scorer, StreamScorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from headrace.events import Record
     from headrace.scores import ScoreRecord
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, ROUNDS = 500, 7
 EXPIRES = 2_000_000_000
-DYNAMODB_SECONDS = 0.005  # to answer a PutItem
+MANY, DYNAMODB_SECONDS = 600, 0.005  # states at a time, and for DynamoDB to answer one
 
 
 def main() -> None:
@@ -56,6 +56,7 @@ def main() -> None:
     states, scores, chunks = replayed(scorer)
     found: dict[str, Any] = sizes(states, scores, chunks)
     found |= client_us(states, list(scores.records.values())[-BATCH:])
+    found |= waits_ms(states)
     found |= logged(scorer)
     print(json.dumps(found))
 
@@ -107,14 +108,28 @@ def client_us(states: MemoryStates, scores: list[ScoreRecord]) -> dict[str, floa
                 f"{way}get_state_us": (partial(reader.read, list(some)), len(some)),
                 f"{way}put_score_us": (partial(putter.put_new, scores), len(scores)),
             }
-        found = cpu_us(calls)
-    with stub(written, DYNAMODB_SECONDS) as slow_port:
-        return found | {
-            f"{way}put_100_states_ms": wall_ms(
-                partial(DynamoStates(of(slow_port), "states", SystemClock()).write, writes)
-            )
-            for way, of in (("", lean_client), ("boto3_", client))
+        return cpu_us(calls)
+
+
+def waits_ms(states: MemoryStates) -> dict[str, Any]:
+    """How long it takes to write states to a store that answers after a while."""
+    some = list(states.items.items())[:MANY]
+    writes = [StateWrite(key, s.version, s.data, EXPIRES) for key, s in some]
+    with stub(encoded({}), DYNAMODB_SECONDS) as port:
+        ways = {
+            "boto3": client(port),
+            **{str(number): lean(client(port), at_once(number)) for number in (8, 16, 32, 64)},
         }
+        calls = {
+            name: partial(DynamoStates(of, "states", SystemClock()).write, writes)
+            for name, of in ways.items()
+        }
+        return {f"put_{len(writes)}_states_ms_by_puts_at_once": wall_ms(calls)}
+
+
+def at_once(number: int) -> type[LeanClient]:
+    """A client with so many puts under way."""
+    return type("Client", (LeanClient,), {"at_once": number, "most_kept": number})
 
 
 def client(port: int) -> Any:
@@ -147,15 +162,15 @@ def cpu_us(calls: dict[str, tuple[Callable[[], object], int]]) -> dict[str, floa
     return {name: round(median(times), 1) for name, times in found.items()}
 
 
-def wall_ms(call: Callable[[], object]) -> float:
-    """Milliseconds that a call takes, all waiting included; the median after a first one."""
-    call()
-    found = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        call()
-        found.append((time.perf_counter() - began) * 1e3)
-    return round(median(found), 1)
+def wall_ms(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Milliseconds that each takes, all waiting included; the median of some rounds, in turns."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(1 + ROUNDS):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            found[name].append((time.perf_counter() - began) * 1e3)
+    return {name: round(median(times[1:]), 1) for name, times in found.items()}
 
 
 def logged(scorer: Scorer) -> dict[str, float]:

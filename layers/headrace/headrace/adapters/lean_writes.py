@@ -53,9 +53,13 @@ class _Written(TypedDict):
 
 
 class LeanClient(LeanReads):
-    """A client of DynamoDB that reads, and puts, the short way; all else is botocore's."""
+    """A client of DynamoDB that reads, and puts, the short way; all else is botocore's.
 
-    most_kept = AT_ONCE
+    Attributes:
+        at_once: Puts that are under way together.
+    """
+
+    most_kept = at_once = AT_ONCE
 
     def __init__(self, client: Any, credentials: Credentials, authorities: str | None) -> None:
         super().__init__(client, credentials, authorities)
@@ -125,7 +129,7 @@ class _Puts:
     def failures(self) -> dict[int, AwsError]:
         """Do them all: number of a request -> what went wrong."""
         while self._waiting or self._begun:
-            if self._waiting and len(self._begun) < AT_ONCE:
+            if self._waiting and len(self._begun) < self._client.at_once:
                 number, request = self._waiting.popleft()
                 self._begun.append((number, request, self._client.begin_put(request)))
             else:
