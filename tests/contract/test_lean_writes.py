@@ -155,11 +155,15 @@ def test_silence_costs_one_time_out_and_not_one_for_each_put(server: WireServer)
     assert len(server.requests) <= AT_ONCE + 1
 
 
-def test_nobody_who_listens_is_asked_once_on_the_short_way(server: WireServer) -> None:
-    short = client(impatient=True)
+def test_nobody_who_listens_is_asked_once_on_the_short_way(
+    server: WireServer,
+) -> None:
+    short, tried = client(impatient=True), list[str]()
+    short.meta.events.register("before-send", lambda event_name, **_: tried.append(event_name))
     server.close()
     errors = short.put_each([request(str(number)) for number in range(40)])
     assert {type(error) for error in errors} == {EndpointConnectionError}
+    assert len(tried) == 1
 
 
 def test_connection_that_closes_before_the_answer_fails_its_own_put_alone(

@@ -130,11 +130,17 @@ class _Puts:
         """Do them all: number of a request -> what went wrong."""
         while self._waiting or self._begun:
             if self._waiting and len(self._begun) < self._client.at_once:
-                number, request = self._waiting.popleft()
-                self._begun.append((number, request, self._client.begin_put(request)))
+                self._begin(*self._waiting.popleft())
             else:
                 self._finish(*self._begun.popleft())
         return self._failed
+
+    def _begin(self, number: int, request: Item) -> None:
+        call = self._client.begin_put(request)
+        if call.done():  # it cannot be sent, so that the next ones may not be either
+            self._finish(number, request, call)
+        else:
+            self._begun.append((number, request, call))
 
     def _finish(self, number: int, request: Item, call: LeanCall) -> None:
         call.proceed(lambda: self._patience)
