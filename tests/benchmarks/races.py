@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from headrace.adapters.clock import SystemClock  # noqa: E402
+from headrace.adapters.lean import lean  # noqa: E402
+from headrace.adapters.lean_writes import LeanClient  # noqa: E402
 from headrace.adapters.memory import MemoryQuarantine  # noqa: E402
 from headrace.scoring import Scorer, StreamScorer  # noqa: E402
 from tests.contract.test_races import Tables  # noqa: E402
@@ -42,7 +44,7 @@ def measure(url: str, writers: int) -> dict[str, float]:
     tables, scorer = Tables(url), Scorer(make_bundle())
 
     def run(writer: int) -> tuple[int, int]:
-        states, scores = tables.stores()
+        states, scores = tables.stores(lean(tables.client(), LeanClient))  # as the function
         stream = StreamScorer(scorer, states, scores, MemoryQuarantine(), SystemClock())
         left = [
             record(payment(f"{writer}-{n}", NOON - n), NOON, writer * EVENTS + n)

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ from headrace.adapters.capacity import item_bytes, state_sizes
 from headrace.adapters.clock import FixedClock, SystemClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.items import score_item, state_item
+from headrace.adapters.lean import lean
+from headrace.adapters.lean_writes import LeanClient
 from headrace.adapters.memory import MemoryQuarantine, MemoryScores, MemoryStates
 from headrace.model import load_bundle
 from headrace.offline.feed import arrivals, records
@@ -36,7 +39,7 @@ from headrace.ports import StateWrite
 from headrace.scoring import Scorer, StreamScorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from headrace.events import Record
     from headrace.scores import ScoreRecord
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, ROUNDS = 500, 7
 EXPIRES = 2_000_000_000
+MANY, DYNAMODB_SECONDS = 600, 0.005  # states at a time, and for DynamoDB to answer one
 
 
 def main() -> None:
@@ -52,6 +56,7 @@ def main() -> None:
     states, scores, chunks = replayed(scorer)
     found: dict[str, Any] = sizes(states, scores, chunks)
     found |= client_us(states, list(scores.records.values())[-BATCH:])
+    found |= waits_ms(states)
     found |= logged(scorer)
     print(json.dumps(found))
 
@@ -81,7 +86,10 @@ def sizes(
 
 
 def client_us(states: MemoryStates, scores: list[ScoreRecord]) -> dict[str, float]:
-    """CPU microseconds per state written, state read and score written."""
+    """CPU microseconds per state written, state read and score written: botocore's way, and ours.
+
+    Both ways take turns.
+    """
     some = dict(list(states.items.items())[:100])
     items = [state_item(StateWrite(key, s.version, s.data, EXPIRES)) for key, s in some.items()]
     for item in items:
@@ -90,14 +98,38 @@ def client_us(states: MemoryStates, scores: list[ScoreRecord]) -> dict[str, floa
     written = encoded({"UnprocessedItems": {}})
     writes = [StateWrite(key, s.version, s.data, EXPIRES) for key, s in some.items()]
     with stub(read) as read_port, stub(written) as write_port:
-        reader = DynamoStates(client(read_port), "states", SystemClock())
-        writer = DynamoStates(client(write_port), "states", SystemClock())
-        putter = DynamoScores(client(write_port), "scores", SystemClock(), 30)
-        return {
-            "put_state_us": cpu_us(lambda: writer.write(writes), len(writes)),
-            "get_state_us": cpu_us(lambda: reader.read(list(some)), len(some)),
-            "put_score_us": cpu_us(lambda: putter.put_new(scores), len(scores)),
+        calls: dict[str, tuple[Callable[[], object], int]] = {}
+        for way, of in (("", lean_client), ("boto3_", client)):
+            reader = DynamoStates(of(read_port), "states", SystemClock())
+            writer = DynamoStates(of(write_port), "states", SystemClock())
+            putter = DynamoScores(of(write_port), "scores", SystemClock(), 30)
+            calls |= {
+                f"{way}put_state_us": (partial(writer.write, writes), len(writes)),
+                f"{way}get_state_us": (partial(reader.read, list(some)), len(some)),
+                f"{way}put_score_us": (partial(putter.put_new, scores), len(scores)),
+            }
+        return cpu_us(calls)
+
+
+def waits_ms(states: MemoryStates) -> dict[str, Any]:
+    """How long it takes to write states to a store that answers after a while."""
+    some = list(states.items.items())[:MANY]
+    writes = [StateWrite(key, s.version, s.data, EXPIRES) for key, s in some]
+    with stub(encoded({}), DYNAMODB_SECONDS) as port:
+        ways = {
+            "boto3": client(port),
+            **{str(number): lean(client(port), at_once(number)) for number in (8, 16, 32, 64)},
         }
+        calls = {
+            name: partial(DynamoStates(of, "states", SystemClock()).write, writes)
+            for name, of in ways.items()
+        }
+        return {f"put_{len(writes)}_states_ms_by_puts_at_once": wall_ms(calls)}
+
+
+def at_once(number: int) -> type[LeanClient]:
+    """A client with so many puts under way."""
+    return type("Client", (LeanClient,), {"at_once": number, "most_kept": number})
 
 
 def client(port: int) -> Any:
@@ -108,15 +140,37 @@ def client(port: int) -> Any:
     )  # fmt: skip
 
 
-def cpu_us(call: Callable[[], object], things: int) -> float:
-    """CPU microseconds per thing, all threads; the median of some rounds after a first one."""
-    call()
-    found = []
-    for _ in range(ROUNDS):
-        began = time.process_time()
+def lean_client(port: int) -> Any:
+    """As the stream function makes it, against a stub."""
+    return lean(client(port), LeanClient)
+
+
+def cpu_us(calls: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
+    """CPU microseconds per thing, all threads; the median of some rounds after a first one.
+
+    Args:
+        calls: Name -> what is measured, and how many things it does.
+    """
+    for call, _ in calls.values():
         call()
-        found.append((time.process_time() - began) / things * 1e6)
-    return round(median(found), 1)
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, (call, things) in calls.items():
+            began = time.process_time()
+            call()
+            found[name].append((time.process_time() - began) / things * 1e6)
+    return {name: round(median(times), 1) for name, times in found.items()}
+
+
+def wall_ms(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Milliseconds that each takes, all waiting included; the median of some rounds, in turns."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(1 + ROUNDS):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            found[name].append((time.perf_counter() - began) * 1e3)
+    return {name: round(median(times[1:]), 1) for name, times in found.items()}
 
 
 def logged(scorer: Scorer) -> dict[str, float]:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -23,9 +24,9 @@ _LENGTH = b"content-length:"
 
 
 @contextmanager
-def stub(body: bytes) -> Iterator[int]:
-    """The port of a stub that answers so, until the end."""
-    command = [sys.executable, __file__]
+def stub(body: bytes, seconds: float = 0.0) -> Iterator[int]:
+    """The port of a stub that answers so, after so many seconds each time, until the end."""
+    command = [sys.executable, __file__, str(seconds)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -48,7 +49,7 @@ def http_answer(body: bytes) -> bytes:
     return head.encode() + body
 
 
-def serve(connection: socket.socket, answer: bytes) -> None:
+def serve(connection: socket.socket, answer: bytes, seconds: float) -> None:
     """Answer request after request of one connection."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     received = b""
@@ -61,6 +62,8 @@ def serve(connection: socket.socket, answer: bytes) -> None:
             whole = end + len(_END) + length
             if len(received) >= whole:
                 received = received[whole:]
+                if seconds:
+                    time.sleep(seconds)
                 connection.sendall(answer)
                 continue
         more = connection.recv(65_536)
@@ -71,12 +74,12 @@ def serve(connection: socket.socket, answer: bytes) -> None:
 
 def main() -> None:
     """Serve what standard input says."""
-    answer = http_answer(sys.stdin.buffer.read())
+    answer, seconds = http_answer(sys.stdin.buffer.read()), float(sys.argv[1])
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)
         while True:
             connection, _ = server.accept()
-            threading.Thread(target=serve, args=(connection, answer), daemon=True).start()
+            threading.Thread(target=serve, args=(connection, answer, seconds), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from botocore.exceptions import (
 )
 
 from headrace.adapters import aws
-from headrace.adapters.lean import LeanReads, UnreadableAnswerError, lean
+from headrace.adapters.lean import LeanReads, lean
+from headrace.adapters.operation import UnreadableAnswerError
 from headrace.local.faults import Faults, inject
 from tests.aws import STATES, empty_table
 from tests.contract.test_stores import ENGINES, engine, moto
@@ -209,7 +210,7 @@ def test_credentials_are_asked_for_at_every_request(
     client = impatient()
     server.answers = [http(FOUND), http(FOUND)]
     read(client)
-    client._signer._credentials.token = "another"
+    client._credentials.token = "another"
     read(client)
     tokens = [b"x-amz-security-token: another" in each for each in server.requests]
     assert tokens == [False, True]

@@ -16,6 +16,7 @@ import pytest
 from headrace.adapters.clock import FixedClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.lean import lean
+from headrace.adapters.lean_writes import LeanClient
 from headrace.adapters.memory import MemoryScores, MemoryStates
 from headrace.errors import StoreUnavailable
 from headrace.events import shown_key, us_to_text
@@ -59,7 +60,7 @@ def engine(request: pytest.FixtureRequest) -> Any:
     name, _, short = request.param.partition("+")
     endpoint = request.getfixturevalue(name.replace("-", "_"))
     client = aws_client("dynamodb", endpoint, max_pool_connections=8)
-    return lean(client) if short else client
+    return lean(client, LeanClient) if short else client
 
 
 @pytest.fixture(params=ENGINES)
@@ -77,7 +78,7 @@ def states(request: pytest.FixtureRequest) -> StateStore:
     return DynamoStates(client, empty_table(client, STATES, "entity"), FixedClock(NOON))
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, *LEAN])
 def scores(request: pytest.FixtureRequest) -> ScoreStore:
     if request.param == "memory":
         return MemoryScores()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from headrace.definition import Rule
 from headrace.errors import EventRejected, Fault
-from headrace.events import MAX_EVENT_BYTES, REASONS, Event, EventDecoder, id_digest, us_to_text
+from headrace.events import (
+    MAX_EVENT_BYTES,
+    REASONS,
+    Event,
+    EventDecoder,
+    id_digest,
+    time_to_us,
+    us_to_text,
+    us_to_time,
+)
 from tests.fakes import (
     DAY,
     HOUR,
@@ -309,3 +318,30 @@ def test_an_integer_id_that_no_store_could_hold_is_refused(field: str, digits: i
         DECODER.decode(data, NOON)
     assert refused.value.faults[0].reason in {"out_of_bounds", "not_json", "wrong_type"}
     assert len(refused.value.faults[0].message) < 300
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@given(
+    time=st.datetimes(),
+    zone=st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+)
+@settings(max_examples=100, derandomize=True)
+def test_every_microsecond_of_a_time_counts(time: datetime, zone: timezone) -> None:
+    us = time_to_us(time.replace(tzinfo=zone))
+    assert us == (time.replace(tzinfo=zone) - EPOCH) // timedelta(microseconds=1)
+
+
+@given(time=st.datetimes())
+@settings(max_examples=100, derandomize=True)
+def test_time_in_text_is_iso_8601_that_ends_in_z(time: datetime) -> None:
+    us = time_to_us(time.replace(tzinfo=UTC))
+    assert us_to_text(us) == us_to_time(us).isoformat().replace("+00:00", "Z")
+
+
+@given(event_id=st.text(min_size=1, max_size=256) | st.integers(-(2**63), 2**63 - 1))
+@settings(max_examples=100, derandomize=True)
+def test_digest_of_an_event_is_that_of_its_source_and_id(event_id: str | int) -> None:
+    event = DECODER.decode(encoded({**payment(1), "payment_id": event_id}), NOON)
+    assert event.digest == id_digest(event.source.name, str(event_id))

@@ -112,7 +112,7 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> Emitted:
     )  # fmt: skip
     telemetry.note_outcome(outcome)
     answered = Outcome(records=1)
-    answered.note(FALLEN, {})
+    answered.note([FALLEN], {})
     telemetry.note_answers(answered)
     telemetry.note_lookups(Lookups([1.0], 1, is_open=True))
     for rung in Rung:

@@ -8,8 +8,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aws_lambda_powertools.metrics import MetricUnit
 
-from headrace.adapters.telemetry import metrics, note_outcome
+from headrace.adapters.telemetry import _spread, metrics, note_outcome
 from headrace.definition import hours
 from headrace.outcome import Outcome
 from tests.fakes import HOUR, NOON, Lab, card, make_definition, payment, record, shop
@@ -81,3 +82,17 @@ def test_score_of_an_unknown_entity_has_no_age_and_is_not_stale() -> None:
     lab = Lab(make_definition(freshness={card: hours(2)}))
     outcome = lab.stream.score([record(payment(1), NOON)])
     assert (outcome.ages, outcome.stale) == ({}, {})
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 60, 99, 1_000])
+@pytest.mark.parametrize("before", [0, 1, 60])
+def test_values_of_a_metric_are_all_told_as_powertools_tells_them(
+    count: int, before: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = [float(n) for n in range(count)]
+    for _ in range(before):
+        metrics.add_metric("ScoreLag", MetricUnit.Seconds, 7)
+    lines = emitted(Outcome(lags=values), capsys)
+    told = [value for line in lines for value in line.get("ScoreLag", [])]
+    assert told == [7.0] * before + _spread(values)
+    assert max((len(line.get("ScoreLag", [])) for line in lines), default=0) <= 100

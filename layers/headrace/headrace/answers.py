@@ -31,25 +31,35 @@ def record_of(work: Work, manifest: Manifest, scored_at: str) -> ScoreRecord:
         manifest: Of the bundle that scored it.
         scored_at: ISO 8601, UTC.
     """
-    event, row, parts = work.event, work.row, work.parts
+    event, row = work.event, work.row
+    late, time = event.late, event.time
+    ages: dict[str, float | None] = {}
+    table_ages: dict[str, float] = {}
+    degraded: list[str] = []
+    for name, part in work.parts.items():
+        late = late or part.late
+        newest = part.newest
+        ages[name] = None if newest is None else (time - newest) / _US_PER_SECOND
+        if part.looked_up.ages:
+            table_ages.update(part.looked_up.ages)
+        if part.degraded:
+            degraded += part.degraded
     return ScoreRecord(
         id=event.id,
         source=event.source.name,
-        event_time=us_to_text(event.time),
+        event_time=us_to_text(time),
         score=work.score,
         rung=Rung.REAL_TIME,
         model_version=manifest.model_version,
         definition_hash=manifest.definition_hash,
-        late=work.late,
+        late=late,
         entities={name: key[len(name) + 1 :] for name, key in event.keys.items()},
         features=row.columns if row else {},
         imputed=row.imputed if row else {},
-        ages={name: _age(event.time, part.newest) for name, part in parts.items()}
-        if row
-        else dict.fromkeys(event.keys),
+        ages=ages if row else dict.fromkeys(event.keys),
         scored_at=scored_at,
-        table_ages={t: age for part in parts.values() for t, age in part.looked_up.ages.items()},
-        degraded=[view for part in parts.values() for view in part.degraded],
+        table_ages=table_ages,
+        degraded=degraded,
     )
 
 
@@ -98,7 +108,3 @@ def recompute(record: ScoreRecord | BatchScore, bundle: Bundle) -> float:
         raise Rejected(msg)
     found = (record.features[name] for name in manifest.inputs)
     return bundle.model.score([[nan if value is None else value for value in found]])[0]
-
-
-def _age(time: int, newest: int | None) -> float | None:
-    return None if newest is None else (time - newest) / _US_PER_SECOND

@@ -17,6 +17,7 @@ from headrace.adapters.clock import SystemClock
 from headrace.adapters.dynamodb import DynamoScores, DynamoStates
 from headrace.adapters.kinesis import KinesisStream
 from headrace.adapters.lean import lean
+from headrace.adapters.lean_writes import LeanClient
 from headrace.adapters.lookups import DeadlineLookups, Stores
 from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
 from headrace.adapters.tables import DynamoStatesWithRows, DynamoTable, TableNames
@@ -70,7 +71,6 @@ def _states(
     client: Any, settings: Settings, definition: Definition, rounds: int = ROUNDS
 ) -> DynamoStates:
     """Entity states, with rows of tables where the definition has any."""
-    client = lean(client) if settings.lean_reads else client
     if not definition.tables:
         return DynamoStates(client, settings.state_table, SystemClock(), rounds)
     tables: dict[str, list[str]] = {}
@@ -99,7 +99,12 @@ def _scores(client: Any) -> DynamoScores:
 
 @cache
 def _dynamodb() -> Any:
-    return aws.client("dynamodb")
+    return _short(aws.client("dynamodb"), _settings())
+
+
+def _short(client: Any, settings: Settings) -> Any:
+    """A client of DynamoDB that takes the short way where the settings let it."""
+    return lean(client, LeanClient) if settings.lean_reads else client
 
 
 @cache
@@ -117,7 +122,7 @@ def lookups() -> DeadlineLookups:
     settings, clock = _settings(), SystemClock()
     seconds = settings.store_budget_ms / 1_000
     client = aws.impatient_client("dynamodb", max(_LEAST_PATIENCE_SECONDS, 2 * seconds))
-    states = _states(client, settings, _definition(), rounds=1)
+    states = _states(_short(client, settings), settings, _definition(), rounds=1)
     scores = _scores(client)
     found = DeadlineLookups(Stores(states, scores, states.begin), seconds, Circuit(), clock)
     found.warm()
@@ -182,7 +187,7 @@ def redriver(settings: Settings, client: Callable[[str], Any]) -> Redriver:
     clock, scorer = SystemClock(), Scorer(load_bundle(settings.model_dir))
     return Redriver(
         scorer,
-        _states(client("dynamodb"), settings, scorer.definition),
+        _states(_short(client("dynamodb"), settings), settings, scorer.definition),
         scores_of(settings, client),
         S3KeptRecords(client("s3"), settings.quarantine_bucket),
         clock,
@@ -207,7 +212,7 @@ def batch_scorer_of(settings: Settings, client: Callable[[str], Any]) -> BatchSc
 
     clock = SystemClock()
     scorer = Scorer(load_bundle(settings.model_dir))
-    states = _states(client("dynamodb"), settings, scorer.definition)
+    states = _states(_short(client("dynamodb"), settings), settings, scorer.definition)
     return BatchScorer(scorer, states, scores_of(settings, client), clock)
 
 

@@ -5,7 +5,8 @@ Stream, request and batch all go through here. May import definition, events, im
 
 from __future__ import annotations
 
-from math import nan
+from math import isfinite, nan
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ from headrace.table_rows import NO_TABLES, LookedUp, TableReader
 from headrace.view_state import Folded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.definition import Definition
     from headrace.events import Event
@@ -68,7 +69,7 @@ class EntityPart(msgspec.Struct):
             self.late = True
 
 
-class FeatureRow(msgspec.Struct):
+class FeatureRow(msgspec.Struct, gc=False):
     """Every column after imputation, what was imputed, and what nothing may stand in for.
 
     Attributes:
@@ -91,26 +92,30 @@ class Assembler:
             entity.name: tuple(name for fold in codec.folds[entity.name] for name in fold.features)
             for entity in definition.scored.entities.values()
         }
+        self._all_names = tuple([name for names in self._names.values() for name in names])
+        self._has_tables = bool(definition.tables)
         tables = TableReader(definition)
         self._table_names = {entity: tables.names(entity) for entity in self._names}
         self._functions = [(f.__name__, f) for f in definition.request_features]
         known = {*definition.stored_features, *definition.request_feature_names}
         self._fields = [name for name in definition.columns if name not in known]
-        self._indicated = {name: name.removesuffix(INDICATOR) for name in definition.indicators}
+        self._alike = {name: imputer.alike(name) for name in definition.columns}
+        self._not_computable = dict.fromkeys(definition.columns, Cause.NOT_COMPUTABLE)
+        self._indicators = {name.removesuffix(INDICATOR): name for name in definition.indicators}
         self._all_there = dict.fromkeys(definition.indicators, 0.0)
         self.inputs = tuple(definition.inputs)
+        self._of_inputs = itemgetter(*self.inputs)
 
     def of_event(self, event: Event, parts: Mapping[str, EntityPart]) -> FeatureRow:
         """The row of an event of the scored source, with a part for each of its entities."""
-        found: dict[str, float | None] = {}
-        causes: dict[str, Cause] = {}
-        for entity, names in self._names.items():
-            part = parts[entity]
-            found.update(zip(names, part.features, strict=True))
-            if None in part.features:
-                _note_causes(causes, names, part, late=event.late)
-            if part.looked_up.values:
-                self._add_rows(entity, part, found, causes)
+        causes = self._not_computable.copy()
+        if self._has_tables:
+            found = self._of_views_and_tables(parts, causes)
+        else:
+            values: list[float | None] = []
+            for entity in self._names:
+                values += parts[entity].features
+            found = dict(zip(self._all_names, values, strict=True))
         for name, function in self._functions:
             found[name] = computed(function, event.fields, found)
         for name in self._fields:
@@ -119,7 +124,13 @@ class Assembler:
             if value is None:
                 invalid = name in event.invalid
                 causes[name] = Cause.INVALID if invalid else Cause.NOT_IN_EVENT
-        return self._impute(found, causes, Cause.NOT_COMPUTABLE, event.fields)
+        absent = [name for name, value in found.items() if value is None]
+        if not absent:
+            found.update(self._all_there)
+            return FeatureRow(found, {})
+        for entity, names in self._names.items():
+            _note_causes(causes, names, parts[entity], late=event.late)
+        return self._imputed(absent, found, causes, event.fields)
 
     def of_entity(self, entity: str, part: EntityPart) -> FeatureRow:
         """The row of one entity without an event; what an event would bring is imputed."""
@@ -129,19 +140,33 @@ class Assembler:
                 *(name for names in self._table_names.values() for name in names),
             ]
         )
-        causes: dict[str, Cause] = {}
+        causes = dict.fromkeys(self._alike, Cause.NO_EVENT)
         found.update(zip(self._names[entity], part.features, strict=True))
         _note_causes(causes, self._names[entity], part, late=False)
         self._add_rows(entity, part, found, causes)
         found.update(dict.fromkeys([name for name, _ in self._functions] + self._fields))
-        return self._impute(found, causes, Cause.NO_EVENT)
+        absent = [name for name, value in found.items() if value is None]
+        return self._imputed(absent, found, causes)
 
-    def input_row(self, row: FeatureRow) -> list[float]:
+    def input_row(self, row: FeatureRow) -> Sequence[float]:
         """The model's inputs, in order."""
-        columns = row.columns
-        if None in columns.values():
-            return [nan if columns[name] is None else columns[name] for name in self.inputs]  # type: ignore[misc]
-        return [columns[name] for name in self.inputs]  # type: ignore[misc]  # none is None
+        found = self._of_inputs(row.columns)
+        if len(self.inputs) == 1:
+            found = (found,)
+        if row.imputed and any([each.value is None for each in row.imputed.values()]):
+            return [nan if value is None else value for value in found]
+        return found  # type: ignore[no-any-return]  # none is None
+
+    def _of_views_and_tables(
+        self, parts: Mapping[str, EntityPart], causes: dict[str, Cause]
+    ) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        for entity, names in self._names.items():
+            part = parts[entity]
+            found.update(zip(names, part.features, strict=True))
+            if part.looked_up.values:
+                self._add_rows(entity, part, found, causes)
+        return found
 
     def _add_rows(
         self,
@@ -154,39 +179,43 @@ class Assembler:
         for name, (value, cause) in zip(names, part.looked_up.values, strict=True):
             found[name], causes[name] = value, cause
 
-    def _impute(
+    def _imputed(
         self,
-        found: dict[str, float | None],
+        absent: Sequence[str],
+        found: Mapping[str, float | None],
         causes: Mapping[str, Cause],
-        otherwise: Cause,
         fields: Any = None,
     ) -> FeatureRow:
-        if None not in found.values():
-            found.update(self._all_there)
-            return FeatureRow(found, {})
-        imputed = {
-            name: self._imputer.impute(name, Absent(causes.get(name, otherwise), found, fields))
-            for name, value in found.items()
-            if value is None
-        }
+        """The row with its absent columns imputed, each for its cause."""
+        imputed: dict[str, Imputed] = {}
+        for name in absent:
+            cause = causes[name]
+            imputed[name] = self._alike[name].get(cause) or self._imputer.impute(
+                name, Absent(cause, found, fields)
+            )
+        row: dict[str, float | None] = {**found}
         for name, each in imputed.items():
-            found[name] = each.value
-        for name, column in self._indicated.items():
-            found[name] = float(column in imputed)
-        lacking = tuple(name for name, each in imputed.items() if refuses(each))
-        return FeatureRow(found, imputed, lacking)
+            row[name] = each.value
+        row.update(self._all_there)
+        for column, name in self._indicators.items():
+            if column in imputed:
+                row[name] = 1.0
+        lacking = [n for n, each in imputed.items() if each.value is None and refuses(each)]
+        return FeatureRow(row, imputed, tuple(lacking))
 
 
 def _note_causes(
     causes: dict[str, Cause], names: tuple[str, ...], part: EntityPart, *, late: bool
 ) -> None:
+    """Note why a part's values are absent; of those that are there too, which nobody asks for."""
+    if None not in part.features:
+        return
     cause = Cause.WINDOW_EMPTY if part.seen else Cause.NEVER_SEEN
     if late or part.late:
         cause = Cause.LATE
-    for number, (name, value) in enumerate(zip(names, part.features, strict=True)):
-        if value is None:
-            cut = number in part.cut and cause is Cause.WINDOW_EMPTY
-            causes[name] = Cause.NOT_KEPT if cut else cause
+    causes.update(dict.fromkeys(names, cause))
+    if cause is Cause.WINDOW_EMPTY:
+        causes.update({names[number]: Cause.NOT_KEPT for number in part.cut})
 
 
 def computed(
@@ -200,4 +229,4 @@ def computed(
         number = None if value is None else float(value)
     except Exception:  # noqa: BLE001 - the user's own code: whatever it raises, no batch may stop
         return None
-    return number if number is not None and abs(number) < float("inf") else None
+    return number if number is not None and isfinite(number) else None

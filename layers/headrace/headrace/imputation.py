@@ -38,7 +38,7 @@ class Cause(StrEnum):
     NO_EVENT = "no_event"  # the batch path has no event to take it from
 
 
-class Imputed(msgspec.Struct, frozen=True):
+class Imputed(msgspec.Struct, frozen=True, gc=False):
     """What an absent value was replaced by, and why it was absent.
 
     Attributes:
@@ -93,6 +93,7 @@ class Imputer:
             BundleError: A column of the definition has not as many statistics as policies.
         """
         self._ways: dict[str, tuple[list[_Way], _Way]] = {}
+        self._alike: dict[str, dict[Cause, Imputed]] = {}
         for column in definition.columns:
             policies, found = steps(definition.policy(column)), statistics.get(column, ())
             if len(policies) != len(found):
@@ -106,6 +107,16 @@ class Imputer:
                 for policy, statistic in zip(policies, found, strict=True)
             ]
             self._ways[column] = first, last
+            if not first and _is_alike(policies[0], found[0]):
+                causes = {cause: Absent(cause, {}, None) for cause in Cause}
+                self._alike[column] = {c: self.impute(column, a) for c, a in causes.items()}
+
+    def alike(self, column: str) -> Mapping[Cause, Imputed]:
+        """By cause, what stands in for an absent value whatever the event; empty where it matters.
+
+        Most columns have a constant or a statistic, and what stands in is made once.
+        """
+        return self._alike.get(column, {})
 
     def impute(self, column: str, absent: Absent) -> Imputed:
         """What stands in for an absent value."""
@@ -178,6 +189,11 @@ def grouping_fields(definition: Definition) -> tuple[str, ...]:
 
 def _way(definition: Definition, column: str, policy: Policy, statistic: Statistic) -> _Way:
     return _name(policy), _answer(definition, column, policy, statistic)
+
+
+def _is_alike(policy: Policy, statistic: Statistic) -> bool:
+    """Whether a policy answers by the cause alone: neither by the entity nor by a group."""
+    return not isinstance(policy, FromEntity) and not statistic.groups
 
 
 def _answer(

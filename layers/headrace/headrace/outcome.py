@@ -6,7 +6,7 @@ May import feature_row, scores and events.
 from __future__ import annotations
 
 from collections import Counter
-from math import inf
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _US_PER_SECOND = 1_000_000
 
 
-class Work(msgspec.Struct, eq=False):
+class Work(msgspec.Struct, eq=False, gc=False):
     """One event on its way through a batch.
 
     Attributes:
@@ -38,7 +38,7 @@ class Work(msgspec.Struct, eq=False):
     number: int
     sequence: str
     keys: dict[str, str]
-    parts: dict[str, EntityPart] = field(default_factory=dict)
+    parts: dict[str, EntityPart] = {}
     row: FeatureRow | None = None
     score: float = 0.0
     newest: bool = False
@@ -67,6 +67,15 @@ class Work(msgspec.Struct, eq=False):
                 return False
             new = new or part.new
         return new
+
+
+def grouped(works: Iterable[Work]) -> dict[str, list[Work]]:
+    """Key -> the works that touch its entity, in their order."""
+    by_key: dict[str, list[Work]] = {}
+    for work in works:
+        for key in work.keys.values():
+            by_key.setdefault(key, []).append(work)
+    return by_key
 
 
 class Outcome(msgspec.Struct):
@@ -132,16 +141,17 @@ class Outcome(msgspec.Struct):
         if self.failed is None or number < self.failed_number:
             self.failed_number, self.failed, self.error = number, sequence, error
 
-    def note(self, record: ScoreRecord, objectives: Mapping[str, float]) -> None:
-        """Note where a score comes from and how fresh it is, against objectives in seconds."""
-        self.rungs[record.rung] += 1
-        if record.reason is not None:
-            self.reasons[record.reason] += 1
-        for entity, age in record.ages.items():
-            if age is not None:
-                self.ages.setdefault(entity, []).append(age)
-                if age > objectives.get(entity, inf):
-                    self.stale[entity] += 1
+    def note(self, records: Sequence[ScoreRecord], objectives: Mapping[str, float]) -> None:
+        """Note where scores come from and how fresh they are, against objectives in seconds."""
+        self.rungs.update([record.rung for record in records])
+        self.reasons.update([r.reason for r in records if r.reason is not None])
+        for entity in dict.fromkeys(chain.from_iterable([record.ages for record in records])):
+            found = [age for r in records if (age := r.ages.get(entity)) is not None]
+            if found:
+                self.ages.setdefault(entity, []).extend(found)
+            most = objectives.get(entity)
+            if most is not None and (stale := sum([age > most for age in found])):
+                self.stale[entity] += stale
 
     def note_times(self, events: Sequence[Event], now: int) -> None:
         """Note how long events whose score is stored now took to arrive, and then to be scored."""
@@ -150,22 +160,19 @@ class Outcome(msgspec.Struct):
 
     def count(self, works: Iterable[Work]) -> None:
         """Count what was met on the way of these works."""
+        causes: list[str] = []
         for work in works:
-            if work.late:
-                self.late += 1
-            elif any(part.new for part in work.parts.values()):
-                self.folded += 1
-            event = work.event
-            for counts, names in (
-                (self.unknown_fields, event.unknown),
-                (self.invalid, event.invalid),
-                (self.accepted, event.accepted),
-            ):
-                for name in names:
-                    counts[name] += 1
+            event, late, new = work.event, work.event.late, False
             for part in work.parts.values():
-                for view in part.degraded:
-                    self.degraded[view] += 1
-            if work.row:
-                for each in work.row.imputed.values():
-                    self.imputed[each.cause] += 1
+                late, new = late or part.late, new or part.new
+                if part.degraded:
+                    self.degraded.update(part.degraded)
+            self.late += late
+            self.folded += new and not late
+            if event.unknown or event.invalid or event.accepted:
+                self.unknown_fields.update(event.unknown)
+                self.invalid.update(event.invalid)
+                self.accepted.update(event.accepted)
+            if work.row and work.row.imputed:
+                causes += [each.cause for each in work.row.imputed.values()]
+        self.imputed.update(causes)

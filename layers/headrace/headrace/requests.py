@@ -241,7 +241,7 @@ class RequestScorer:
         self._met.findings += self._watch.note([work.event for work in works])
         self._met.count(works)
         for record in records:
-            self._met.note(record, self._scorer.freshness)
+            self._met.note([record], self._scorer.freshness)
 
     def _fold(self, works: Sequence[Work], look: Lookup) -> dict[Work, Reason]:
         """Fold each event into the states as read; those that cannot be, with the reason."""

@@ -47,7 +47,7 @@ class Passed(StrEnum):
     NOT_READ = "not_read"  # it could not be looked up in time
 
 
-class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A score with everything that it came from.
 
     What has its default is left out where it is stored: most scores are from real time.
@@ -97,7 +97,7 @@ class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     causes: dict[Rung, Passed] = {}
 
 
-class LastScore(msgspec.Struct, frozen=True, kw_only=True):
+class LastScore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entity's newest real-time score, to be found without its state.
 
     Attributes:

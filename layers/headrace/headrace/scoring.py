@@ -17,7 +17,7 @@ from headrace.feature_row import Assembler
 from headrace.folding import EntityFold
 from headrace.ladder import Choice, Ladder, Prior
 from headrace.model import scores_of
-from headrace.outcome import Outcome, Work
+from headrace.outcome import Outcome, Work, grouped
 from headrace.ports import Quarantined, StateWrite
 from headrace.scores import LastScore, ScoreRecord, last_of
 from headrace.state import EntityState, StateCodec
@@ -61,11 +61,11 @@ class Scorer:
         self.freshness = {entity.name: age.total_seconds() for entity, age in freshness}
         read = {(v.source.name, v.entity.name) for v in self.definition.views}
         scored = self.definition.scored
-        self._entities = {
+        self._untouched = {
             source.name: tuple(
                 entity.name
                 for entity in source.entities.values()
-                if source is scored or (source.name, entity.name) in read
+                if source is not scored and (source.name, entity.name) not in read
             )
             for source in self.definition.sources
         }
@@ -77,18 +77,21 @@ class Scorer:
             EventRejected: With every fault that the event has.
         """
         event = self.decoder.decode(record.data, record.arrival)
-        keys = {name: event.keys[name] for name in self._entities[event.source.name]}
+        keys, untouched = event.keys, self._untouched[event.source.name]
+        if untouched:
+            keys = {name: key for name, key in keys.items() if name not in untouched}
         return Work(event, number, record.sequence, keys)
 
     def score_works(self, works: Sequence[Work]) -> None:
         """Assemble the rows of folded works and score those that can be, in one call."""
-        whole = []
+        whole, rows = [], []
+        of_event, input_row = self.assembler.of_event, self.assembler.input_row
         for work in works:
-            work.row = self.assembler.of_event(work.event, work.parts)
-            if not work.row.lacking:
-                whole.append((work, self.assembler.input_row(work.row)))
-        scores = scores_of(self.bundle.model, [row for _, row in whole])
-        for (work, _), score in zip(whole, scores, strict=True):
+            row = work.row = of_event(work.event, work.parts)
+            if not row.lacking:
+                whole.append(work)
+                rows.append(input_row(row))
+        for work, score in zip(whole, scores_of(self.bundle.model, rows), strict=True):
             work.refused, work.score = score is None, score or 0.0
 
     def record(self, work: Work, scored_at: str, choice: Choice | None = None) -> ScoreRecord:
@@ -144,7 +147,7 @@ class StreamScorer:
         return outcome
 
     def _score_portion(self, works: list[Work], outcome: Outcome) -> None:
-        by_key = _group(works)
+        by_key = grouped(works)
         failed: dict[str, str] = {}
         try:
             states = self._read(by_key, failed)
@@ -152,10 +155,10 @@ class StreamScorer:
             outcome.fail(works, str(error))
             return
         self._fold_and_write(by_key, states, outcome, failed)
-        undone = {id(work) for key in failed for work in by_key[key]}
-        done = [work for work in works if id(work) not in undone]
+        undone = {work for key in failed for work in by_key[key]}
+        done = [work for work in works if work not in undone]
         if failed:
-            outcome.fail([w for w in works if id(w) in undone], next(iter(failed.values())))
+            outcome.fail([w for w in works if w in undone], next(iter(failed.values())))
         self._write_scores(done, outcome)
         outcome.count(done)
 
@@ -248,9 +251,11 @@ class StreamScorer:
     ) -> None:
         """Score again the works of these states, except where an entity of theirs has failed."""
         source = self._source
-        touched = {id(w): w for key in states for w in by_key[key] if w.event.source is source}
-        undone = {id(work) for key in failed for work in by_key[key]}
-        self._scorer.score_works([w for number, w in touched.items() if number not in undone])
+        met = dict.fromkeys(work for key in states for work in by_key[key])
+        undone = {work for key in failed for work in by_key[key]}
+        self._scorer.score_works(
+            [work for work in met if work.event.source is source and work not in undone]
+        )
 
     def _writes(self, states: dict[str, EntityState]) -> Iterable[StateWrite]:
         codec = self._scorer.codec
@@ -262,18 +267,18 @@ class StreamScorer:
         scored = [w for w in works if w.event.source is self._source]
         now = self._clock.now()
         stamp = us_to_text(now)
+        first = {work.event.id: work for work in reversed(scored)}
         new: list[ScoreRecord] = []
         other: list[ScoreRecord] = []
         last: list[LastScore] = []
-        first = {work.event.id: work for work in reversed(scored)}
         try:
             chosen = self._choose([work for work in first.values() if work.unscorable], now)
             for work in first.values():
                 record = self._scorer.record(work, stamp, chosen.get(work))
                 (new if work.new else other).append(record)
-                outcome.note(record, self._scorer.freshness)
-                if work.newest and not (work.late or work.unscorable):
+                if work.newest and not (record.late or work.unscorable):
                     last.append(last_of(record, self._entity, work.event.time + self._fresh_for))
+            outcome.note(new + other, self._scorer.freshness)
             if new or last:
                 self._scores.put_new(new, last)
             if other:
@@ -292,11 +297,3 @@ class StreamScorer:
         known = self._scores.get_known([work.keys[self._entity] for work in works])
         ladder = self._scorer.ladder
         return {work: ladder.choose(known.get(work.keys[self._entity]), now) for work in works}
-
-
-def _group(works: Iterable[Work]) -> dict[str, list[Work]]:
-    by_key: dict[str, list[Work]] = {}
-    for work in works:
-        for key in work.keys.values():
-            by_key.setdefault(key, []).append(work)
-    return by_key

@@ -35,8 +35,8 @@ class Settings:
         table_bucket: S3 bucket with the files of tables (``HEADRACE_TABLE_BUCKET``); empty
             where nothing loads them on a schedule.
         table_prefix: What the keys of these files begin with (``HEADRACE_TABLE_PREFIX``).
-        lean_reads: Whether states are read without botocore's layers (``HEADRACE_LEAN_READS``,
-            ``on`` or ``off``).
+        lean_reads: Whether states are read, and written, without botocore's layers
+            (``HEADRACE_LEAN_READS``, ``on`` or ``off``).
         store_budget_ms: What a request has for all of its reads (``HEADRACE_STORE_BUDGET_MS``).
     """
 

@@ -6,6 +6,8 @@ from functools import cache
 
 from headrace.adapters import aws
 from headrace.adapters.clock import SystemClock
+from headrace.adapters.lean import lean
+from headrace.adapters.lean_writes import LeanClient
 from headrace.adapters.table_files import S3TableFiles
 from headrace.adapters.tables import DynamoTable
 from headrace.loading import load_definition
@@ -19,7 +21,9 @@ def table_loader() -> TableLoader:
     settings, clock = read_settings(), SystemClock()
     definition = load_definition(settings.model_dir / "definition.py")
     files = S3TableFiles(aws.client("s3"), settings.table_bucket, settings.table_prefix)
-    store = DynamoTable(aws.client("dynamodb"), settings.feature_table, clock)
+    client = aws.client("dynamodb")
+    client = lean(client, LeanClient) if settings.lean_reads else client
+    store = DynamoTable(client, settings.feature_table, clock)
     return TableLoader(definition.tables, files, store, clock)
 
 

@@ -33,6 +33,7 @@ from headrace.adapters.items import (
     state_item,
     stored_state,
 )
+from headrace.adapters.puts import is_lost, put_each
 from headrace.errors import StoreUnavailable
 from headrace.events import shown_key
 from headrace.ports import Replaced, ScannedState, ScanPage, WriteOutcome
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 
     from headrace.ports import Clock, Segment, StateWrite, StoredState
 
-_LOST = "ConditionalCheckFailedException"
 _US_PER_SECOND = 1_000_000
 
 T = TypeVar("T")
@@ -97,12 +97,13 @@ class DynamoStates:
 
     def write(self, writes: Sequence[StateWrite]) -> WriteOutcome:
         """See the port: one conditional PutItem per entity, several at a time."""
-        found = dict(zip((w.key for w in writes), in_parallel(self._put, writes), strict=True))
-        lost = frozenset(key for key, code in found.items() if code == _LOST)
+        errors = put_each(self._client, [self._put(write) for write in writes])
+        found = {w.key: error for w, error in zip(writes, errors, strict=True) if error is not None}
+        lost = frozenset(key for key, error in found.items() if is_lost(error))
         failed = {
-            key: f"state of {shown_key(key)} could not be written: {code}"
-            for key, code in found.items()
-            if code and key not in lost
+            key: f"state of {shown_key(key)} could not be written: {error_code(error)}"
+            for key, error in found.items()
+            if key not in lost
         }
         return WriteOutcome(lost, failed)
 
@@ -143,15 +144,9 @@ class DynamoStates:
         """What the items of a request for keys make; keys without one are left out."""
         return {item["entity"]["S"]: stored_state(item) for item in read.items}
 
-    def _put(self, write: StateWrite) -> str:
-        """Put one item; "" or the code of what went wrong."""
-        try:
-            self._client.put_item(
-                TableName=self._table, Item=state_item(write), **_condition(write.expected)
-            )
-        except AWS_ERRORS as error:
-            return error_code(error)
-        return ""
+    def _put(self, write: StateWrite) -> Item:
+        """What PutItem is asked."""
+        return {"TableName": self._table, "Item": state_item(write), **_condition(write.expected)}
 
 
 class DynamoScores:
@@ -172,11 +167,13 @@ class DynamoScores:
 
     def put_first(self, records: Sequence[ScoreRecord]) -> int:
         """See the port: PutItem on condition that there is none."""
-        return sum(in_parallel(self._put_if_absent, [self._item(record) for record in records]))
+        unless = {"ConditionExpression": "attribute_not_exists(id)"}
+        done = self._put_if([(self._item(record), unless) for record in records])
+        return done.count(False)
 
     def put_last(self, last: Sequence[LastScore]) -> None:
         """See the port: PutItem on condition that there is no newer one."""
-        in_parallel(self._put_unless_newer, [last_item(each) for each in last])
+        self._put_if([(item, _unless_newer(item)) for item in map(last_item, last)])
 
     def get(self, event_id: str) -> ScoreRecord | None:
         """See the port."""
@@ -236,7 +233,7 @@ class DynamoScores:
                 ExpressionAttributeValues={":now": {"N": str(self._now())}},
             )
         except AWS_ERRORS as error:
-            if error_code(error) != _LOST:
+            if not is_lost(error):
                 raise _unwritable(error) from error
 
     def get_progress(self, run: str) -> bytes | None:
@@ -252,7 +249,8 @@ class DynamoScores:
                 "ConditionExpression": "progress = :expected",
                 "ExpressionAttributeValues": {":expected": {"B": expected}},
             }
-        return self._put_if({**item_id(RUN_PREFIX + run), "progress": {"B": data}}, condition)
+        item = {**item_id(RUN_PREFIX + run), "progress": {"B": data}}
+        return self._put_if([(item, condition)]) == [True]
 
     def _now(self) -> int:
         return self._clock.now() // _US_PER_SECOND
@@ -263,26 +261,18 @@ class DynamoScores:
     def _put_chunk(self, items: Sequence[Item]) -> None:
         put_items(self._client, self._clock, self._table, items, "scores")
 
-    def _put_if_absent(self, item: Item) -> bool:
-        """Put a score; whether one was there already."""
-        return not self._put_if(item, {"ConditionExpression": "attribute_not_exists(id)"})
+    def _put_if(self, puts: Sequence[tuple[Item, Item]]) -> list[bool]:
+        """Put items, each with a condition; whether each condition held.
 
-    def _put_unless_newer(self, item: Item) -> bool:
-        condition = {
-            "ConditionExpression": "attribute_not_exists(id) OR event_us <= :time",
-            "ExpressionAttributeValues": {":time": item["event_us"]},
-        }
-        return self._put_if(item, condition)
-
-    def _put_if(self, item: Item, condition: Item) -> bool:
-        """Put an item; whether the condition held."""
-        try:
-            self._put(item, **condition)
-        except StoreUnavailable as error:
-            if isinstance(error.__cause__, AWS_ERRORS) and error_code(error.__cause__) == _LOST:
-                return False
-            raise
-        return True
+        Raises:
+            StoreUnavailable: Not all could be put.
+        """
+        requests = [{"TableName": self._table, "Item": item, **when} for item, when in puts]
+        errors = put_each(self._client, requests)
+        for error in errors:
+            if error is not None and not is_lost(error):
+                raise _unwritable(error) from error
+        return [error is None for error in errors]
 
     def _get_chunk(self, keys: list[Item]) -> tuple[list[Item], list[str]]:
         """Items, and the ids that were left unprocessed."""
@@ -299,12 +289,6 @@ class DynamoScores:
             "ProjectionExpression": "id, event_time, read_at",
         }
         return self._batch.get({self._table: wanted}, "scores")
-
-    def _put(self, item: Item, **options: Any) -> None:
-        try:
-            self._client.put_item(TableName=self._table, Item=item, **options)
-        except AWS_ERRORS as error:
-            raise _unwritable(error) from error
 
     def _get(self, key: str) -> Item | None:
         try:
@@ -332,6 +316,14 @@ def _condition(expected: int) -> Item:
     return {
         "ConditionExpression": "version = :expected",
         "ExpressionAttributeValues": {":expected": {"N": str(expected)}},
+    }
+
+
+def _unless_newer(item: Item) -> Item:
+    """The condition on which a last score is put."""
+    return {
+        "ConditionExpression": "attribute_not_exists(id) OR event_us <= :time",
+        "ExpressionAttributeValues": {":time": item["event_us"]},
     }
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from urllib.parse import urlsplit
-from zlib import crc32
 
 import msgspec
 from botocore.awsrequest import AWSPreparedRequest
@@ -28,6 +28,7 @@ from botocore.exceptions import (
 from botocore.session import get_session
 from botocore.utils import get_environ_proxies
 
+from headrace.adapters.operation import Operation, UnreadableAnswerError, Value
 from headrace.adapters.signing import Signer
 from headrace.adapters.wire import (
     Answer,
@@ -45,37 +46,14 @@ if TYPE_CHECKING:
 
     from headrace.adapters.items import Item
 
-_OPERATION = "BatchGetItem"
-_TARGET = f"DynamoDB_20120810.{_OPERATION}"
-_HOOK = f"before-send.dynamodb.{_OPERATION}"
 _JSON = "application/x-amz-json-1.0"
 _PORTS = {"http": 80, "https": 443}
-_OK = 200
-_MOST_KEPT = 8
 _FAILURES = (BotoCoreError, ClientError, OSError)
 
 
-class _Value(TypedDict, total=False):
-    """An attribute's value, of the types that items here have."""
-
-    S: str
-    N: str
-    B: bytes
-    BOOL: bool
-
-
 class _Found(TypedDict):
-    Responses: dict[str, list[dict[str, _Value]]]
+    Responses: dict[str, list[dict[str, Value]]]
     UnprocessedKeys: NotRequired[dict[str, Any]]
-
-
-_decode = msgspec.json.Decoder(_Found).decode
-
-
-class UnreadableAnswerError(BotoCoreError):  # type: ignore[misc]  # botocore has no types
-    """What came is not what DynamoDB answers."""
-
-    fmt = "{error}"
 
 
 class LeanReads:
@@ -87,6 +65,8 @@ class LeanReads:
         authorities: PEM file of certificate authorities; the system's where None.
     """
 
+    most_kept = 8
+
     def __init__(self, client: Any, credentials: Credentials, authorities: str | None) -> None:
         self._client, self._config = client, client.meta.config
         self._url = client.meta.endpoint_url
@@ -94,12 +74,8 @@ class LeanReads:
         tls = ssl.create_default_context(cafile=authorities) if parts.scheme == "https" else None
         host = parts.hostname or ""
         self._place = Place(host, parts.port or _PORTS[parts.scheme], tls)
-        headers = {
-            "host": parts.netloc.rpartition("@")[2],
-            "content-type": _JSON,
-            "x-amz-target": _TARGET,
-        }
-        self._signer = Signer(credentials, "dynamodb", client.meta.region_name, headers)
+        self._host, self._credentials = parts.netloc.rpartition("@")[2], credentials
+        self._read = self._operation("BatchGetItem", msgspec.json.Decoder(_Found).decode)
         self._kept: deque[Connection] = deque()
         self._tries_again = (self._config.retries or {}).get("total_max_attempts") != 1
 
@@ -114,15 +90,8 @@ class LeanReads:
             ClientError: DynamoDB refused.
             BotoCoreError: It did not answer in time or as it should.
         """
-        seconds = self._config.read_timeout
         try:
-            while call := self.begin_batch_get_item(**request):
-                call.proceed(lambda: seconds)
-                if not call.is_stale():
-                    return call.result()
-            call = self._begin(self._connect, request)
-            call.proceed(lambda: seconds)
-            return call.result()
+            return self._done(self._read, request)
         except (BotoCoreError, ClientError):
             if not self._tries_again:
                 raise
@@ -133,26 +102,44 @@ class LeanReads:
         """Send the request on a kept connection, without waiting; None where there is none."""
         if not self._kept:
             return None
-        return self._begin(self._take, request)
+        return self._begin(self._read, request)
 
-    def _begin(self, connection: Callable[[], Connection], request: Item) -> LeanCall:
+    def _operation(self, name: str, decode: Callable[[bytes], Any]) -> Operation:
+        headers = {
+            "host": self._host,
+            "content-type": _JSON,
+            "x-amz-target": f"DynamoDB_20120810.{name}",
+        }
+        region = self._client.meta.region_name
+        return Operation(name, Signer(self._credentials, "dynamodb", region, headers), decode)
+
+    def _done(self, operation: Operation, request: Item) -> Item:
+        """The answer, by a new connection where those that were kept have gone stale."""
+        seconds = self._config.read_timeout
+        while True:
+            call = self._begin(operation, request)
+            call.proceed(lambda: seconds)
+            if not call.is_stale():
+                return call.result()
+
+    def _begin(self, operation: Operation, request: Item) -> LeanCall:
+        """Send a request, on a new connection where none is kept."""
         body = msgspec.json.encode(request)
-        headers = self._signer.signed(body)
+        headers = operation.signer.signed(body)
         signed = AWSPreparedRequest("POST", self._url, headers, body, stream_output=False)
-        return LeanCall(self._url, lambda: self._sent(connection, signed), self._keep)
+        send = partial(self._sent, operation, signed)
+        return LeanCall(self._url, send, self._keep, operation.parse)
 
-    def _sent(
-        self, connection: Callable[[], Connection], request: AWSPreparedRequest
-    ) -> Connection | Answer:
+    def _sent(self, operation: Operation, request: AWSPreparedRequest) -> Connection | Answer:
         """The connection that a request went out on, or what a hook answers in its place."""
-        for _, answered in self._client.meta.events.emit(_HOOK, request=request):
+        for _, answered in self._client.meta.events.emit(operation.hook, request=request):
             if answered is not None:
                 headers = {name.lower(): value for name, value in answered.headers.items()}
                 return Answer(answered.status_code, headers, answered.content)
         head = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
         length = len(request.body)
         start = f"POST / HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n"
-        found = connection()
+        found = self._take()
         try:
             found.send(start.encode("latin-1") + request.body, self._config.read_timeout)
         except OSError:
@@ -163,17 +150,14 @@ class LeanReads:
     def _take(self) -> Connection:
         try:
             return self._kept.pop()
-        except IndexError:  # another thread was faster
-            return self._connect()
+        except IndexError:
+            return Connection(self._place, self._config.connect_timeout)
 
     def _keep(self, connection: Connection) -> None:
-        if len(self._kept) < _MOST_KEPT:
+        if len(self._kept) < self.most_kept:
             self._kept.append(connection)
         else:
             connection.close()
-
-    def _connect(self) -> Connection:
-        return Connection(self._place, self._config.connect_timeout)
 
 
 class LeanCall:
@@ -183,6 +167,7 @@ class LeanCall:
         url: Of the endpoint, for errors.
         send: Gives the connection that the request went out on, or the answer at once.
         keep: Takes the connection when the answer is read.
+        parse: Makes what is asked for of the answer, or raises what it says went wrong.
     """
 
     def __init__(
@@ -190,8 +175,9 @@ class LeanCall:
         url: str,
         send: Callable[[], Connection | Answer],
         keep: Callable[[Connection], None],
+        parse: Callable[[Answer], Item],
     ) -> None:
-        self._url, self._keep = url, keep
+        self._url, self._keep, self._parse = url, keep, parse
         self._connection: Connection | None = None
         self._found: Item | None = None
         self._error: BotoCoreError | ClientError | None = None
@@ -199,7 +185,7 @@ class LeanCall:
         try:
             sent = send()
             if isinstance(sent, Answer):
-                self._found = _parsed(sent)
+                self._found = self._parse(sent)
             else:
                 self._connection = sent
         except _FAILURES as error:
@@ -239,7 +225,7 @@ class LeanCall:
             answer = self._connection.receive(left)
             if answer is not None:
                 self._release(self._connection)
-                self._found = _parsed(answer)
+                self._found = self._parse(answer)
         except _FAILURES as error:
             self._note(error)
 
@@ -267,14 +253,14 @@ class LeanCall:
         self.abandon()
 
 
-def lean(client: Any) -> Any:
+def lean(client: Any, kind: type[LeanReads] = LeanReads) -> Any:
     """The client of DynamoDB with the short way, or as it is where that would not do."""
     signer = getattr(client, "_request_signer", None)  # the only one who knows whose client it is
     credentials = getattr(signer, "_credentials", None)
     url = client.meta.endpoint_url
     if credentials is None or urlsplit(url).path not in ("", "/") or get_environ_proxies(url):
         return client
-    return LeanReads(client, credentials, _authorities(client))
+    return kind(client, credentials, _authorities(client))
 
 
 def _authorities(client: Any) -> str | None:
@@ -298,35 +284,3 @@ def _in_botocore_s_terms(
     if isinstance(error, WireError):
         return UnreadableAnswerError(error=error)
     return EndpointConnectionError(endpoint_url=url, error=error)
-
-
-def _parsed(answer: Answer) -> Item:
-    checksum = answer.headers.get("x-amz-crc32")
-    if checksum is not None and checksum != str(crc32(answer.body)):
-        msg = f"checksum of the answer: got {crc32(answer.body)}; expected {checksum}"
-        raise UnreadableAnswerError(error=msg)
-    if answer.status != _OK:
-        raise _refusal(answer)
-    try:
-        return dict(_decode(answer.body))
-    except msgspec.DecodeError as error:
-        msg = f"answer: {error}; expected what {_OPERATION} answers"
-        raise UnreadableAnswerError(error=msg) from error
-
-
-def _refusal(answer: Answer) -> ClientError:
-    """The error as botocore's parser makes it of the JSON protocol."""
-    try:
-        told: Any = msgspec.json.decode(answer.body)
-        code = str(told["__type"]).rpartition("#")[2]
-        message = str(told.get("message", told.get("Message", "")))
-    except (msgspec.DecodeError, LookupError, TypeError, AttributeError):
-        code, message = str(answer.status), ""
-    metadata = {
-        "HTTPStatusCode": answer.status,
-        "RequestId": answer.headers.get("x-amzn-requestid", ""),
-        "HTTPHeaders": dict(answer.headers),
-        "RetryAttempts": 0,
-    }
-    parsed: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
-    return ClientError(parsed, _OPERATION)

@@ -61,10 +61,8 @@ def note_outcome(outcome: Outcome) -> None:
         "Deferred": outcome.deferred,
         "FailedBatches": int(outcome.failed is not None and not outcome.deferred),
     }
-    for lag in _spread(outcome.lags):
-        metrics.add_metric("ScoreLag", MetricUnit.Seconds, lag)
-    for late in _spread(outcome.lateness):
-        metrics.add_metric("Lateness", MetricUnit.Seconds, late)
+    _add_all(metrics, "ScoreLag", MetricUnit.Seconds, _spread(outcome.lags))
+    _add_all(metrics, "Lateness", MetricUnit.Seconds, _spread(outcome.lateness))
     for name, count in counts.items():
         metrics.add_metric(name, MetricUnit.Count, count)
     _count_by("Quarantined", "reason", outcome.quarantined)
@@ -125,8 +123,7 @@ def note_look_up(found: EntityScore) -> None:
 
 def note_lookups(report: Lookups) -> None:
     """Metrics of what requests waited for, and of the circuit."""
-    for ms in _spread(report.store_ms):
-        metrics.add_metric("StoreMs", MetricUnit.Milliseconds, ms)
+    _add_all(metrics, "StoreMs", MetricUnit.Milliseconds, _spread(report.store_ms))
     if report.is_open:
         metrics.add_metric("CircuitOpen", MetricUnit.Count, 1)
     if report.opened:
@@ -193,9 +190,24 @@ def _count_by(metric: str, dimension: str, counts: Mapping[str, int]) -> None:
 def _spread_by(metric: str, dimension: str, value: str, seconds: Sequence[float]) -> None:
     line = EphemeralMetrics(namespace=_NAMESPACE)
     line.add_dimension(dimension, value)
-    for each in _spread(seconds):
-        line.add_metric(metric, MetricUnit.Seconds, each)
+    _add_all(line, metric, MetricUnit.Seconds, _spread(seconds))
     line.flush_metrics()
+
+
+def _add_all(
+    line: Metrics | EphemeralMetrics, name: str, unit: MetricUnit, values: Sequence[float]
+) -> None:
+    """Add values to a metric: the first as Powertools does it, the others beside it.
+
+    At each value it would put all the former ones into words, for a debug log that is off.
+    """
+    for number, value in enumerate(values):
+        line.add_metric(name, unit, value)
+        rest = values[number + 1 :]
+        there = line.metric_set.get(name, {}).get("Value", [])
+        if there and len(there) + len(rest) <= _MOST_VALUES:  # else it must begin another line
+            there += map(float, rest)
+            return
 
 
 def _spread(values: Sequence[float]) -> list[float]:
