@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.adapters.aws import AWS_ERRORS, error_code, in_parallel
@@ -302,8 +301,8 @@ class DynamoScores:
 
 
 def _chunks(values: Iterable[T], size: int) -> list[list[T]]:
-    remaining = iter(values)
-    return list(iter(lambda: list(islice(remaining, size)), []))
+    whole = list(values)
+    return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 
 def _time(item: Item) -> datetime:
