@@ -26,7 +26,7 @@ class StoredState(NamedTuple):
     rows: tuple[TableRow, ...] = ()
 
 
-class StateWrite(NamedTuple):
+class StateWrite(msgspec.Struct, frozen=True, gc=False):
     """A conditional write of one entity.
 
     Attributes:

@@ -47,7 +47,7 @@ class Passed(StrEnum):
     NOT_READ = "not_read"  # it could not be looked up in time
 
 
-class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class ScoreRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A score with everything that it came from.
 
     What has its default is left out where it is stored: most scores are from real time.
@@ -97,7 +97,7 @@ class ScoreRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     causes: dict[Rung, Passed] = {}
 
 
-class LastScore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LastScore(msgspec.Struct, frozen=True, gc=False):
     """An entity's newest real-time score, to be found without its state.
 
     Attributes:
@@ -129,15 +129,15 @@ def last_of(record: ScoreRecord, entity: str, until: int) -> LastScore:
         entity: Entity name.
         until: When it will be too old to be given, microseconds UTC.
     """
-    return LastScore(
-        entity=entity,
-        entity_id=record.entities[entity],
-        id=record.id,
-        event_time=record.event_time,
-        score=record.score,
-        model_version=record.model_version,
-        definition_hash=record.definition_hash,
-        expires=until // _US_PER_SECOND + 1,
+    return LastScore(  # by position, as ``answers.record_of``
+        entity,
+        record.entities[entity],
+        record.id,
+        record.event_time,
+        record.score,
+        record.model_version,
+        record.definition_hash,
+        until // _US_PER_SECOND + 1,
     )
 
 

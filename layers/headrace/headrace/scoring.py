@@ -274,7 +274,7 @@ class StreamScorer:
         try:
             chosen = self._choose([work for work in first.values() if work.unscorable], now)
             for work in first.values():
-                record = self._scorer.record(work, stamp, chosen.get(work))
+                record = self._scorer.record(work, stamp, chosen.get(work) if chosen else None)
                 (new if work.new else other).append(record)
                 if work.newest and not (record.late or work.unscorable):
                     last.append(last_of(record, self._entity, work.event.time + self._fresh_for))
