@@ -73,9 +73,9 @@ def _status(kinesis: Any, stream: str) -> str:
     return str(told["StreamDescriptionSummary"]["StreamStatus"])
 
 
-def stored_scores(client: Any) -> dict[str, ScoreRecord]:
+def stored_scores(client: Any, table: str = SCORES) -> dict[str, ScoreRecord]:
     """Every event's score, by id."""
-    pages = client.get_paginator("scan").paginate(TableName=SCORES)
+    pages = client.get_paginator("scan").paginate(TableName=table)
     records = [
         msgspec.json.decode(item["record"]["S"], type=ScoreRecord)
         for page in pages

@@ -74,9 +74,38 @@ KINESIS_MOCK = Package(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that runs.
+
+    Attributes:
+        url: Its endpoint.
+        group: Its processes.
+    """
+
+    url: str
+    group: int
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile it takes connections and answers nothing; what was asked is done afterwards."""
+        os.killpg(self.group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.group, signal.SIGCONT)
+
+
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """AWS's own DynamoDB on this machine, empty, in memory; its endpoint.
+    """The endpoint of ``dynamodb_engine``."""
+    with dynamodb_engine() as engine:
+        yield engine.url
+
+
+@contextmanager
+def dynamodb_engine() -> Iterator[Engine]:
+    """AWS's own DynamoDB on this machine, empty, in memory.
 
     Raises:
         NotHereError: There is no Java, or the package cannot be obtained.
@@ -89,8 +118,8 @@ def dynamodb_local() -> Iterator[str]:
         *("-jar", "DynamoDBLocal.jar", "-inMemory", "-sharedDb"),
         *("-port", str(port), "-disableTelemetry"),
     ]
-    with running(command, folder, {}, lambda: answers(port, "/")):
-        yield f"http://127.0.0.1:{port}"
+    with running(command, folder, {}, lambda: answers(port, "/")) as group:
+        yield Engine(f"http://127.0.0.1:{port}", group)
 
 
 @contextmanager
@@ -218,8 +247,10 @@ def answers(port: int, path: str) -> bool:
 @contextmanager
 def running(
     command: Sequence[str], folder: Path, settings: Mapping[str, str], ready: Callable[[], bool]
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Run a command in the background until the end, which is also that of this process.
+
+    Gives the number of its process group.
 
     Raises:
         TimeoutError: It was not ready in time.
@@ -239,7 +270,7 @@ def running(
                 log.seek(0)
                 msg = f"{command[0]} was not ready in {READY_SECONDS:.0f} s: {log.read()!r}"
                 raise TimeoutError(msg)
-            yield
+            yield process.pid
         finally:
             _stop(process)
 

@@ -108,7 +108,7 @@ def replay_through_stream(
         delivered = aws.delivered
         with injected.paused():
             scores = _scores(scorer, feeds[0], tidy)
-            states = _states(scorer)
+            states = stored_states(scorer, bootstrap.state_store())
             refused = _refused(S3KeptRecords(aws.client("s3"), aws.stack.buckets[0]))
     counts = Counter(records=delivered.records, retries=delivered.retries, failed=delivered.failed)
     counts.update(["quarantined"] * len(refused))
@@ -159,8 +159,9 @@ def _scores(scorer: Scorer, feed: Feed, order: pl.DataFrame) -> pl.DataFrame:
     return columns.frame(feed)
 
 
-def _states(scorer: Scorer) -> MemoryStates:
-    states, store = MemoryStates(), bootstrap.state_store()
+def stored_states(scorer: Scorer, store: StateStore) -> MemoryStates:
+    """Every entity's state that a table has."""
+    states = MemoryStates()
     for entity in scorer.codec.folds:
         cursor: str | None = None
         while True:

@@ -1,0 +1,51 @@
+"""Ten shards under load on local AWS, with faults in the middle. Table, then one JSON object.
+
+    python tests/benchmarks/load.py
+
+What comes all the time, and in the burst, goes by what this machine drains while much waits. In the
+steady phase DynamoDB freezes; while the burst's backlog drains, all processes of the function are
+killed, again and again. Exit code 1 where iterator age does not come back, an event was lost or
+scored otherwise than in a replay, or a state differs from the replay's in a single bit. Needs Linux,
+Java and Node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.load.course import Course, run  # noqa: E402
+
+NOTHING = ("undelivered", "unscored", "unknown", "scores_apart", "states_apart", "kept")
+"""Figures that must be 0."""
+
+
+def main() -> None:
+    """Run the course and say what is wrong."""
+    usual = Course()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", type=int, default=usual.shards)
+    parser.add_argument("--seconds", type=float, default=usual.steady_seconds, help="steady phase")
+    parser.add_argument("--customers", type=int, default=usual.customers)
+    chosen = parser.parse_args()
+    logging.disable(logging.WARNING)  # of every batch that fails; the table counts them
+    course = Course(
+        shards=chosen.shards, customers=chosen.customers, steady_seconds=chosen.seconds
+    )
+    found = run(course, lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(found))
+    wrong = [f"{name} is {found[name]}; expected 0" for name in NOTHING if found[name]]
+    wrong += [f"{name} is 0: no fault struck" for name in ("failed_invocations", "killed") if not found[name]]
+    for line in wrong:
+        print(line, file=sys.stderr)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
