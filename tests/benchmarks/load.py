@@ -33,11 +33,13 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=usual.shards)
     parser.add_argument("--seconds", type=float, default=usual.steady_seconds, help="steady phase")
     parser.add_argument("--customers", type=int, default=usual.customers)
+    parser.add_argument("--stream", choices=["moto", "kinesis-mock"], default=usual.stream)
     chosen = parser.parse_args()
     logging.disable(logging.WARNING)  # of every batch that fails; the table counts them
     course = Course(
-        shards=chosen.shards, customers=chosen.customers, steady_seconds=chosen.seconds
-    )
+        shards=chosen.shards, customers=chosen.customers, steady_seconds=chosen.seconds,
+        stream=chosen.stream,
+    )  # fmt: skip
     found = run(course, lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(found))
     wrong = [f"{name} is {found[name]}; expected 0" for name in NOTHING if found[name]]

@@ -45,6 +45,7 @@ class Course:
         kills: How often all processes of the function are killed while the backlog drains.
         row_seconds: Of a row of the table.
         random: Seed of the events.
+        stream: What plays the stream: ``moto`` or ``kinesis-mock``.
     """
 
     shards: int = 10
@@ -59,6 +60,7 @@ class Course:
     kills: int = 3
     row_seconds: float = 5.0
     random: int = 7
+    stream: str = "moto"
 
 
 class Run:
@@ -166,7 +168,7 @@ def run(course: Course, tell: Callable[[str], None]) -> dict[str, Any]:
     """
     scorer = Scorer(load_bundle(ROOT / "layers" / "model"))
     past = history(scorer, course.customers, course.days)
-    with rigged(course.shards) as rig:
+    with rigged(course.shards, course.stream) as rig:
         dynamodb = rig.client("dynamodb")
         store = DynamoStates(dynamodb, rig.table("StateTable"), SystemClock())
         seed(scorer, past.states, store)

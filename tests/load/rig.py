@@ -1,8 +1,9 @@
 """The deployed stream function under load: ten shards at once, on engines that keep their promises.
 
-The stream is kinesis-mock's, the tables are DynamoDB Local's, buckets moto's. Each shard has a poller
-of its own that plays the mapping of template.yaml, as on AWS, so that invocations overlap; the
-function runs under Lambda's own runtime, in a process for each invocation at a time.
+The tables are DynamoDB Local's, stream and buckets moto's in a process of its own: kinesis-mock takes
+ever fewer puts the more records it holds. Each shard has a poller of its own that plays the mapping
+of template.yaml, as on AWS, so that invocations overlap; the function runs under Lambda's own runtime,
+in a process for each invocation at a time.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from headrace.adapters.clock import SystemClock
 from headrace.local.deploy import deploy, local_client
 from headrace.local.lambda_runtime import run_lambda
-from headrace.local.moto_server import serve_moto
 from headrace.local.template import read_stack
 from headrace.local.triggers import StreamTrigger
 from tests.engines import dynamodb_engine, kinesis_mock
+from tests.load.stream_server import moto_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,14 +143,21 @@ class Rig:
 
 
 @contextmanager
-def rigged(shards: int) -> Iterator[Rig]:
+def rigged(shards: int, stream: str = "moto") -> Iterator[Rig]:
     """Engines with what the template describes, empty.
+
+    Args:
+        shards: Of the stream.
+        stream: What plays it: ``moto`` or ``kinesis-mock``.
 
     Raises:
         NotHereError: An engine cannot be had on this machine.
     """
     stack = read_stack(ROOT / "template.yaml", {"StreamShards": str(shards)})
-    with dynamodb_engine() as dynamodb, kinesis_mock() as kinesis, serve_moto() as s3:
+    with ExitStack() as engines:
+        dynamodb = engines.enter_context(dynamodb_engine())
+        s3 = engines.enter_context(moto_beside(ROOT))
+        kinesis = engines.enter_context(kinesis_mock()) if stream == "kinesis-mock" else s3
         deploy(replace(stack, streams=(), buckets=()), dynamodb.url)
         deploy(replace(stack, tables=(), buckets=()), kinesis)
         deploy(replace(stack, tables=(), streams=()), s3)

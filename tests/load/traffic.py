@@ -111,7 +111,7 @@ class Producer:
         stream: Name of the stream.
         events: What is put.
         rate: Events per second; may change at any time.
-        put: How many the stream has taken so far.
+        put: How many so far, with those that are on their way to the stream.
         ids: Of the transactions among them.
     """
 
@@ -128,8 +128,8 @@ class Producer:
         """Put so many at once."""
         with self._lock:
             chosen = [next(self.events) for _ in range(count)]
+            self.put += count  # before: what is acknowledged has been counted
             put_records(self.kinesis, self.stream, chosen, SystemClock())
-            self.put += count
         for data, _ in chosen:
             event = msgspec.json.decode(data)
             if event["source"] == "transactions":

@@ -17,7 +17,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from headrace.errors import Unavailable
 from headrace.local.http import call
-from headrace.local.lambda_runtime import find_python
+from headrace.local.lambda_runtime import find_python, run_lambda
 from headrace.local.moto_server import serve_moto
 from headrace.local.stack import LocalAws
 from tests.conftest import obtained
@@ -111,6 +111,9 @@ def local(sam: Sam, built: Path, root: Path) -> Iterator[Local]:
                 endpoint=endpoint,
                 parameters={"TableBucket": "files"},
                 logs=io.StringIO(),
+                # Functions of this process would change its variables, and `sam local` takes those
+                # that it is started with over the template's.
+                play=run_lambda,
             )
         )
         aws.client("s3").create_bucket(Bucket="files")
