@@ -23,7 +23,7 @@ ALL = [
     "ladder", "batch", "seeding", "backfill",
 ]  # fmt: skip
 PEERS = ["peers_bench"]
-ON_REQUEST = ["imputation", "stores", "training", *PEERS]
+ON_REQUEST = ["imputation", "load", "stores", "training", *PEERS]
 """Measured when named: they say what is worth what, or take many minutes."""
 
 Bar = tuple[str, str, str, float]
@@ -67,6 +67,10 @@ BARS: list[Bar] = [
     ("backfill", "times_memory_200k", "<=", 2),
     ("backfill", "times_memory_2000k", "<=", 2),
     ("backfill", "times_faster_than_pandas_200k", ">=", 9),
+    ("load", "undelivered", "<=", 0),
+    ("load", "unscored", "<=", 0),
+    ("load", "scores_apart", "<=", 0),
+    ("load", "states_apart", "<=", 0),
     ("peers_bench", "request_times_less_than_boto3_scikit_learn", ">=", 5),
     ("peers_bench", "request_times_less_than_feast", ">=", 10),
     ("peers_bench", "stream_times_less_than_river", ">=", 5),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.adapters.clock import SystemClock
 from headrace.adapters.dynamodb import DynamoStates
-from headrace.adapters.memory import MemoryStates
 from headrace.local.stream_replay import seed
 from headrace.model import load_bundle
 from headrace.scoring import Scorer
@@ -173,9 +172,7 @@ def run(course: Course, tell: Callable[[str], None]) -> dict[str, Any]:
         store = DynamoStates(dynamodb, rig.table("StateTable"), SystemClock())
         seed(scorer, past.states, store)
         tell(f"{len(past.states.items):,} states of {past.traffic.events.height:,} events before")
-        producer = Producer(
-            rig.client("kinesis"), rig.stream, live_events(past, course.random)
-        )
+        producer = Producer(rig.client("kinesis"), rig.stream, live_events(past, course.random))
         watch = Watch(course.row_seconds, tell)
         with rig.polled(watch.note), _beside(watch, producer, rig):
             driven = Run(course, rig, watch, producer)

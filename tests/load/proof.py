@@ -72,9 +72,9 @@ def _replayed(
 
 
 def _contents(scorer: Scorer, states: MemoryStates) -> dict[str, bytes]:
-    """Packed states by key, without when they were last touched and what came lately in which order.
+    """Packed states by key, without when they were last touched and the order of what came lately.
 
-    Both depend on where batches were cut: what comes twice touches a state only where it is written.
+    Both depend on where batches were cut: what comes again touches a state only if that is written.
     """
     found = {}
     for key, stored in states.items.items():

@@ -1,13 +1,14 @@
-"""The deployed stream function under load: ten shards at once, on engines that keep their promises.
+"""The deployed stream function under load, all shards at once.
 
-The tables are DynamoDB Local's, stream and buckets moto's in a process of its own: kinesis-mock takes
-ever fewer puts the more records it holds. Each shard has a poller of its own that plays the mapping
-of template.yaml, as on AWS, so that invocations overlap; the function runs under Lambda's own runtime,
-in a process for each invocation at a time.
+The tables are DynamoDB Local's, stream and buckets moto's in a process of its own: kinesis-mock
+takes ever fewer puts the more records it holds. Each shard has a poller of its own that plays the
+mapping of template.yaml, so that invocations overlap as on AWS; the function runs under Lambda's
+own runtime, in a process for each invocation at a time.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -55,7 +56,7 @@ class OneShard:
         return getattr(self._kinesis, name)
 
 
-class Logs:
+class Logs(io.StringIO):
     """What functions write in place of CloudWatch: only counts of their batches are kept.
 
     Attributes:
@@ -64,17 +65,18 @@ class Logs:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.conflicts = self.repeated = 0
         self._lock = threading.Lock()
 
-    def write(self, line: str) -> None:
+    def write(self, line: str) -> int:
         """Take a line."""
-        if '"message":"batch"' not in line:
-            return
-        told = json.loads(line)
-        with self._lock:
-            self.conflicts += told["Conflicts"]
-            self.repeated += told["Repeated"]
+        if '"message":"batch"' in line:
+            told = json.loads(line)
+            with self._lock:
+                self.conflicts += told["Conflicts"]
+                self.repeated += told["Repeated"]
+        return len(line)
 
 
 class Rig:
@@ -115,7 +117,8 @@ class Rig:
         function = self.stack.functions[FUNCTION]
         led = {FUNCTION: replace(function, environment={**function.environment, **leads})}
         (mapping,) = self.stack.mappings
-        with play(led, self._s3, ROOT / "layers" / "model", self.logs) as runtime, ExitStack() as cleanup:  # type: ignore[arg-type]
+        models = ROOT / "layers" / "model"
+        with play(led, self._s3, models, self.logs) as runtime, ExitStack() as cleanup:
             stop = threading.Event()
             for listed in self.client("kinesis").list_shards(StreamName=self.stream)["Shards"]:
                 trigger = self._trigger(mapping, runtime, listed["ShardId"], observe)

@@ -1,6 +1,6 @@
 """Moto in a process of its own: a stream that keeps its rate however much it holds.
 
-    python -m tests.load.stream_server PORT
+python -m tests.load.stream_server PORT
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Card transactions and labels as of now, at a rate: what producers put on the stream under load."""
+"""Card transactions and labels as of now, at a rate: what producers put on the stream."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ def live_events(past: History, seed: int) -> Iterator[tuple[bytes, str]]:
     events = past.traffic.events.rows(named=True)
     now = datetime.now(UTC)
     recent = pl.col("event_time").is_between(now - timedelta(days=6), now)
-    labels = iter(
-        past.traffic.labels.filter(recent, pl.col("label_time") > now).rows(named=True)
-    )
+    labels = iter(past.traffic.labels.filter(recent, pl.col("label_time") > now).rows(named=True))
     number = _FIRST_LIVE_ID
     while True:
         label = next(labels, None) if random.random() < LABELS else None
@@ -98,7 +96,9 @@ def _transaction(like: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def _label(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: row[name] for name in ("transaction_id", "customer_id", "terminal_id", "is_fraud")}
+    kept = {
+        name: row[name] for name in ("transaction_id", "customer_id", "terminal_id", "is_fraud")
+    }
     return {"source": "labels", "event_time": row["event_time"].isoformat(), **kept}
 
 

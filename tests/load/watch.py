@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from tests.load.rig import Logs
     from tests.load.traffic import Producer
 
-COLUMNS = ("second", "phase", "in/s", "out/s", "waiting", "age s", "shards", "batches", "failed", "conflicts")
+COLUMNS = (
+    "second", "phase   ", " in/s", "out/s", "waiting", "age s", "shards", "batches", "failed",
+    "conflicts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
