@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from headrace.adapters.clock import FixedClock, SystemClock
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from headrace.local.records import StreamRecord
     from headrace.scores import ScoreRecord
+    from headrace.state import StateCodec
     from tests.load.rig import Rig
 
 _BATCH = 500
@@ -45,7 +48,7 @@ def proven(
     dynamodb = rig.client("dynamodb")
     scores = stored_scores(dynamodb, rig.table("ScoreTable"))
     states = stored_states(scorer, DynamoStates(dynamodb, rig.table("StateTable"), SystemClock()))
-    found, wanted = (_contents(scorer, each) for each in (states, before))
+    found, wanted = (_contents(scorer.codec, each) for each in (states, before))
     return {
         "unscored": len(ids - scores.keys()),
         "unknown": len(scores.keys() - ids),
@@ -71,16 +74,19 @@ def _replayed(
     return scores.records
 
 
-def _contents(scorer: Scorer, states: MemoryStates) -> dict[str, bytes]:
-    """Packed states by key, without when they were last touched and the order of what came lately.
+def _contents(codec: StateCodec, states: MemoryStates) -> dict[str, bytes]:
+    """Packed states by key, to the bit.
 
-    Both depend on where batches were cut: what comes again touches a state only if that is written.
+    Left out are when each was last touched and the order of what came lately: what comes again
+    touches a state only if that is written for something else in its batch. Left out too are states
+    that have expired: DynamoDB Local deletes them, at any time in the minute after.
     """
-    found = {}
+    found, now = {}, time.time()
     for key, stored in states.items.items():
-        state = scorer.codec.decode(key, *stored)
-        state.recent, state.newest_arrival = Recent(), 0
-        found[key] = scorer.codec.encode(state)
+        state = codec.decode(key, *stored)
+        if (codec.expires(state) or math.inf) > now:
+            state.recent, state.newest_arrival = Recent(), 0
+            found[key] = codec.encode(state)
     return found
 
 
