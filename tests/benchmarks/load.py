@@ -1,6 +1,6 @@
 """Ten shards under load on local AWS, with faults in the middle. Table, then one JSON object.
 
-    python tests/benchmarks/load.py
+    python tests/benchmarks/load.py    # or make bench ONLY=load; rows go to results/load.json
 
 What comes all the time, and in the burst, goes by what this machine drains while much waits. In
 the steady phase DynamoDB freezes; while the burst's backlog drains, all processes of the function
@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.load.course import Course, run  # noqa: E402
+
+RESULTS = Path(__file__).with_name("results") / "load.json"
 
 NOTHING = ("undelivered", "unscored", "unknown", "scores_apart", "states_apart", "kept")
 """Figures that must be 0."""
@@ -43,7 +45,9 @@ def main() -> None:
         stream=chosen.stream,
     )  # fmt: skip
     found = run(course, lambda line: print(line, file=sys.stderr, flush=True))
-    print(json.dumps(found))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(found) + "\n")
+    print(json.dumps({name: found[name] for name in found if name != "rows"}))
     wrong = [f"{name} is {found[name]}; expected 0" for name in NOTHING if found[name]]
     wrong += [f"{name} is 0: no fault struck" for name in STRUCK if not found[name]]
     for line in wrong:
