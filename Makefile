@@ -25,10 +25,10 @@ demo: setup ## the whole story in two minutes, on this machine
 up: setup ## local AWS with stream, endpoint and schedule, until Ctrl-C
 	@.venv/bin/headrace up
 
-test: lint ## everything that CI runs: lint and all tests but those of the SAM CLI
-	$(PYTEST) -m "not sam"
+test: lint ## everything that CI runs: lint, and all tests that this file does not name apart
+	$(PYTEST) -m "not sam and not parameters"
 
-test-localstack: setup ## template.yaml on LocalStack: one that runs, or one without Docker
+test-localstack: setup ## template.yaml on LocalStack, also with other parameters than in `make test`
 	$(PYTHON) -m pytest -m localstack tests/integration
 
 test-sam: setup ## sam validate, build, local invoke and local start-api; the latter want Docker

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -82,6 +85,15 @@ class Deployed:
     def ask(self, method: str, path: str, body: Any = None) -> Reply:
         """Sign and send a request to the REST API."""
         return call(self.api_url, method, path, body)
+
+    def ask_unsigned(self, path: str, **headers: str) -> int:
+        """The status that somebody gets who does not sign; ``_`` in a header's name is ``-``."""
+        url = urlsplit(self.api_url + path)
+        connection = http.client.HTTPConnection(url.netloc, timeout=60)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        with closing(connection):
+            connection.request("GET", url.path, headers=sent)
+            return connection.getresponse().status
 
     @property
     def api_url(self) -> str:

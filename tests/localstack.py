@@ -7,6 +7,7 @@ project's own executor (infra/localstack). ``python -m tests.localstack`` starts
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from headrace.errors import Unavailable
+from headrace.local.deploy import endpoint_url
 from headrace.local.lambda_runtime import find_python
 from tests.engines import (
     DYNAMODB_LOCAL,
@@ -92,6 +94,21 @@ def localstack() -> Iterator[str]:
         command = [str(folder / "bin" / "python"), "-m", "localstack.runtime.main"]
         with running(command, root, settings, lambda: answers(port, HEALTH)):
             yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running_localstack() -> Iterator[str]:
+    """One that runs, where localstack-client or AWS_ENDPOINT_URL says, else an empty one.
+
+    Raises:
+        NotHereError: None runs, and none can be had on this machine.
+    """
+    running = os.environ.get("AWS_ENDPOINT_URL") or endpoint_url("localstack")
+    if health(running) is not None:
+        yield running
+        return
+    with localstack() as started:
+        yield started
 
 
 def health(endpoint: str) -> dict[str, str] | None:

@@ -14,6 +14,8 @@ from headrace.offline.bundle import write_bundle
 from headrace.offline.splits import Split
 from headrace.offline.train import Trained
 from headrace.policies import steps
+from tests.conftest import obtained
+from tests.layers import SCORING, scoring_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +33,13 @@ WITH_TABLE = (
     ("    Source,\n", "    Source,\n    Table,\n"),
     ('        "amount",\n', '        "amount",\n        "profile_limit",\n'),
 )
+
+
+@pytest.fixture(scope="session")
+def layers() -> dict[str, Path]:
+    """Folders of the layers that score, by logical id; built as the project is now."""
+    folder = obtained("layers", scoring_layers)
+    return {name: folder / name for name in SCORING}
 
 
 @pytest.fixture(scope="session")

@@ -7,23 +7,17 @@ that runs already, where localstack-client or AWS_ENDPOINT_URL says, or starts o
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import time
 import uuid
-from contextlib import ExitStack
 from statistics import median
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 
-from headrace.local.deploy import endpoint_url
-from tests.conftest import obtained, served
+from tests.conftest import served
 from tests.deployed import Deployed, awaited, deploy, transaction
-from tests.layers import SCORING, scoring_layers
-from tests.localstack import health, localstack
+from tests.localstack import running_localstack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,18 +31,9 @@ BURST = 200
 
 
 @pytest.fixture(scope="module")
-def layers() -> dict[str, Path]:
-    folder = obtained("layers", scoring_layers)
-    return {name: folder / name for name in SCORING}
-
-
-@pytest.fixture(scope="module")
 def stack(root: Path, layers: dict[str, Path], tell: Callable[[str], None]) -> Iterator[Deployed]:
-    running = os.environ.get("AWS_ENDPOINT_URL") or endpoint_url("localstack")
-    with ExitStack() as cleanup:
-        if health(running) is None:
-            running = cleanup.enter_context(served("LocalStack", localstack))
-        deployed = Deployed(running, f"headrace-{uuid.uuid4().hex[:6]}")
+    with served("LocalStack", running_localstack) as endpoint:
+        deployed = Deployed(endpoint, f"headrace-{uuid.uuid4().hex[:6]}")
         began = time.monotonic()
         deploy(deployed, root / "template.yaml", layers, PARAMETERS)
         tell(f"deployed in {time.monotonic() - began:.0f} s")
@@ -124,11 +109,7 @@ def test_endpoint_scores_looks_up_and_refuses(stack: Deployed) -> None:
 
 def test_localstack_lets_unsigned_requests_in_unlike_aws(stack: Deployed) -> None:
     """The free edition checks no IAM; local mode's own front does (test_local_aws)."""
-    url = urlsplit(f"{stack.api_url}/health")
-    connection = http.client.HTTPConnection(url.netloc, timeout=30)
-    connection.request("GET", url.path)
-    assert connection.getresponse().status == 200
-    connection.close()
+    assert stack.ask_unsigned("/health") == 200
 
 
 def test_bad_record_goes_to_quarantine_and_the_others_are_scored(stack: Deployed) -> None:
