@@ -27,7 +27,7 @@ from headrace.offline.compile import (
 )
 from headrace.offline.edge_rows import edge_rows, neighbours, splits
 from headrace.offline.onnx_graph import INPUTS, Graph, Tree, constant_tree
-from headrace.offline.onnx_trees import trees_of
+from headrace.offline.graph_trees import trees_of
 from headrace.onnx_model import TAKES_NAN, OnnxModel
 from headrace.sklearn_model import SklearnModel
 from tests import families, strategies

@@ -20,8 +20,9 @@ from headrace.model import (
     GOLDEN,
     IMPUTATION,
     MANIFEST,
-    ONNXRUNTIME,
+    ONNX,
     ORIGINAL,
+    PROGRAM,
     REFERENCE,
     SCIKIT_LEARN,
     GoldenRow,
@@ -33,8 +34,8 @@ from headrace.model import (
 )
 from headrace.offline.compile import Compiled, compiled_for, nan_taken
 from headrace.offline.model_card import CARD, how_trained, model_card
-from headrace.onnx_model import OnnxModel
 from headrace.policies import steps
+from headrace.program import program_of
 from headrace.sklearn_model import SklearnModel, unpickled
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from headrace.offline.train import Trained
 
 GOLDEN_ROWS = 50
-LIBRARIES = ("scikit-learn", "numpy", "joblib", "onnx", "onnxruntime")
+LIBRARIES = ("scikit-learn", "numpy", "joblib")
 
 
 def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> Manifest:
@@ -118,7 +119,8 @@ def compile_bundle(model_dir: Path, rows: Matrix | None = None) -> Manifest:
     proof = {"golden": golden} if rows is None else {"training": rows, "golden": golden}
     thresholds = _thresholds(manifest.prior, manifest.threshold)
     compiled = compiled_for(definition, estimator, proof, thresholds)
-    contents.pop(COMPILED, None)
+    for name in (COMPILED, ONNX):  # the latter of bundles from before there were programs
+        contents.pop(name, None)
     contents |= _served(compiled, estimator, golden)
     sealed = _sealed(manifest, compiled, contents)
     if rows is None and _same(sealed, manifest):
@@ -152,7 +154,7 @@ def manifest_of(definition: Definition, estimator: str) -> Manifest:
         model_version=content_version({}, found),
         definition_hash=found,
         inputs=list(definition.inputs),
-        serving=ONNXRUNTIME,
+        serving=PROGRAM,
         estimator=estimator,
         libraries={name: version(name) for name in LIBRARIES},
         trained_from="",
@@ -203,7 +205,7 @@ def _served(compiled: Compiled, estimator: Any, golden: Matrix) -> dict[str, byt
     rows = golden.tolist()
     if compiled.data is None:
         return {GOLDEN: _golden(rows, SklearnModel(estimator).score(rows))}
-    scores = OnnxModel(compiled.data).score(rows)
+    scores = program_of(compiled.data).score(rows)
     return {COMPILED: compiled.data, GOLDEN: _golden(rows, scores)}
 
 
@@ -214,12 +216,12 @@ def _golden(rows: list[list[float]], scores: list[float]) -> bytes:
 def _sealed(manifest: Manifest, compiled: Compiled, contents: Mapping[str, bytes]) -> Manifest:
     """The manifest with what serves, and the hashes of the files."""
     files = {name: sha256(contents[name]) for name in sorted(contents)}
-    here = {name: version(name) for name in ("onnx", "onnxruntime")}
+    libraries = {name: manifest.libraries[name] for name in LIBRARIES if name in manifest.libraries}
     return msgspec.structs.replace(
         manifest,
         model_version=content_version(files, manifest.definition_hash),
-        serving=SCIKIT_LEARN if compiled.data is None else ONNXRUNTIME,
-        libraries={**manifest.libraries, **here},
+        serving=SCIKIT_LEARN if compiled.data is None else PROGRAM,
+        libraries=libraries,
         files=files,
         certificate=compiled.certificate,
         not_compiled=compiled.why_not,
@@ -230,7 +232,8 @@ def _write(folder: Path, contents: Mapping[str, bytes], manifest: Manifest) -> M
     """The manifest last, so that a bundle is whole or absent."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    (folder / COMPILED).unlink(missing_ok=True)
+    for name in (COMPILED, ONNX):
+        (folder / name).unlink(missing_ok=True)
     for name, data in contents.items():
         (folder / name).write_bytes(data)
     (folder / MANIFEST).write_bytes(_pretty(manifest))
