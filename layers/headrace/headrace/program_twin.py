@@ -265,7 +265,7 @@ class Program:
         """Children have larger numbers than their parents: no path is endless."""
         for node in range(root, end):
             _, look, child = self._nodes[node]
-            if child and (not node < child < end - 1 or look >> 1 >= columns):
+            if look >> 1 >= columns or (child and not node < child < end - 1):
                 msg = (
                     f"tree {tree}: node {node} looks at {look >> 1} and leads to {child}; "
                     f"expected a column below {columns}, and nodes after it below {end}"

@@ -43,9 +43,8 @@ static int check_nodes(const Program *program, size_t tree, size_t root, uint32_
 {
     for (size_t i = root; i < end; i++) {
         const Node *node = &program->nodes.at[i];
-        if (!node->child)
-            continue;
-        if (node->child <= i || node->child >= end - 1 || node->look >> 1 >= columns) {
+        int leads_on = node->child == 0 || (node->child > i && node->child < end - 1);
+        if (!leads_on || node->look >> 1 >= columns) { /* a leaf's column is read, and not used */
             PyErr_Format(PyExc_ValueError,
                          "tree %zu: node %zu looks at %u and leads to %u; "
                          "expected a column below %u, and nodes after it below %u",

@@ -100,25 +100,96 @@ static inline uint32_t below(const Node *node, const double *x)
     return node->child + 1 - left;
 }
 
-static double leaf(const Node *nodes, const Node *node, const double *x)
+/* Walks side by side: while one waits for memory, the processor goes on with the others. */
+enum { LANES = 8 };
+
+typedef struct {
+    uint32_t node[LANES];
+    const double *x[LANES];
+} Walks;
+
+/* All of them to their leaves; one that has arrived stays. */
+static void walk(const Node *nodes, Walks *walks)
 {
+    uint32_t on = 1;
+    while (on) {
+        on = 0;
+        for (int i = 0; i < LANES; i++) {
+            const Node *node = nodes + walks->node[i];
+            uint32_t next = below(node, walks->x[i]);
+            walks->node[i] = node->child ? next : walks->node[i];
+            on |= node->child;
+        }
+    }
+}
+
+static double leaf(const Node *nodes, uint32_t root, const double *x)
+{
+    const Node *node = nodes + root;
     while (node->child)
         node = nodes + below(node, x);
     return node->split;
+}
+
+static uint32_t root_of(const Tree *trees, uint32_t tree)
+{
+    return tree ? trees[tree - 1].end : 0;
+}
+
+/* One tree and many rows. */
+static void run_tree(const Program *self, uint32_t tree, Place x, double *out, size_t count)
+{
+    const Node *nodes = self->nodes.at;
+    uint32_t root = root_of(self->trees.at, tree);
+    Walks walks;
+    size_t r = 0;
+    out += self->trees.at[tree].target;
+    for (; r + LANES <= count; r += LANES) {
+        for (size_t i = 0; i < LANES; i++) {
+            walks.node[i] = root;
+            walks.x[i] = x.at + (r + i) * x.stride;
+        }
+        walk(nodes, &walks);
+        for (size_t i = 0; i < LANES; i++)
+            out[(r + i) * self->width] += nodes[walks.node[i]].split;
+    }
+    for (; r < count; r++)
+        out[r * self->width] += leaf(nodes, root, x.at + r * x.stride);
+}
+
+/* One row and many trees; summed up in their order. */
+static void run_row(const Program *self, const Step *step, const double *x, double *out)
+{
+    const Node *nodes = self->nodes.at;
+    const Tree *trees = self->trees.at;
+    uint32_t tree = step->b, end = step->b + step->c;
+    Walks walks;
+    for (; tree + LANES <= end; tree += LANES) {
+        for (uint32_t i = 0; i < LANES; i++) {
+            walks.node[i] = root_of(trees, tree + i);
+            walks.x[i] = x;
+        }
+        walk(nodes, &walks);
+        for (uint32_t i = 0; i < LANES; i++)
+            out[trees[tree + i].target] += nodes[walks.node[i]].split;
+    }
+    for (; tree < end; tree++)
+        out[trees[tree].target] += leaf(nodes, root_of(trees, tree), x);
 }
 
 static void run_trees(const Program *self, const Step *step, const double *rows, double *out,
                       size_t count)
 {
     Place a = place_of(self, rows, step->a);
-    const Node *nodes = self->nodes.at;
-    const Tree *tree = self->trees.at + step->b;
-    size_t root = step->b ? tree[-1].end : 0;
     for (size_t r = 0; r < count; r++)
         memset(out + r * self->width, 0, step->size * sizeof *out);
-    for (uint32_t t = 0; t < step->c; t++, root = tree->end, tree++)
+    if (count < LANES) {
         for (size_t r = 0; r < count; r++)
-            out[r * self->width + tree->target] += leaf(nodes, nodes + root, a.at + r * a.stride);
+            run_row(self, step, a.at + r * a.stride, out + r * self->width);
+        return;
+    }
+    for (uint32_t tree = step->b; tree < step->b + step->c; tree++)
+        run_tree(self, tree, a, out, count);
 }
 
 static void run_step(const Program *self, const Step *step, const double *rows, double *out,

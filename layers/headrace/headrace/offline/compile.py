@@ -17,7 +17,9 @@ from headrace.model import SCIKIT_LEARN
 from headrace.offline.edge_rows import edge_rows
 from headrace.offline.graph import Graph
 from headrace.offline.graph_estimators import output
+from headrace.offline.graph_onnx import as_onnx
 from headrace.offline.graph_program import as_program
+from headrace.onnx_model import TAKES_INFINITY, TAKES_NAN
 from headrace.program import program_of
 from headrace.sklearn_model import SklearnModel
 
@@ -98,6 +100,22 @@ def compile_estimator(estimator: Any, rows: Matrix) -> bytes:
     graph = Graph(rows.shape[1])
     score = output(graph, estimator, graph.inputs)
     return as_program(graph, score, *taken(estimator, rows[0]))
+
+
+def onnx_of(estimator: Any, rows: Matrix) -> bytes:
+    """The same model as ONNX, for other runtimes; ``onnx_model`` runs it.
+
+    Args:
+        estimator: The original.
+        rows: Some rows that it takes, shape (n, inputs).
+
+    Raises:
+        NotCompiled: As of ``compile_estimator``.
+    """
+    graph = Graph(rows.shape[1])
+    score = output(graph, estimator, graph.inputs)
+    nan, infinity = (",".join(map(str, each)) for each in taken(estimator, rows[0]))
+    return as_onnx(graph, score, {TAKES_NAN: nan, TAKES_INFINITY: infinity})
 
 
 def taken(estimator: Any, row: Matrix) -> tuple[list[int], list[int]]:
