@@ -237,13 +237,17 @@ def test_thresholds_rounded_to_singles_are_found_out() -> None:
 
 def test_split_that_is_off_by_one_double_is_found_out() -> None:
     below = {"threshold": lambda tree: np.nextafter(tree.threshold, -np.inf)}
-    found = proof(HGB, lambda g, e: g.sigmoid(g.trees(g.inputs, changed(trees_of(e), **below))), True)
+    found = proof(
+        HGB, lambda g, e: g.sigmoid(g.trees(g.inputs, changed(trees_of(e), **below))), True
+    )
     assert found.rows_over > 0
 
 
 def test_nan_that_goes_to_the_other_side_is_found_out() -> None:
     other = {"missing_left": lambda tree: 1 - tree.missing_left}
-    found = proof(HGB, lambda g, e: g.sigmoid(g.trees(g.inputs, changed(trees_of(e), **other))), True)
+    found = proof(
+        HGB, lambda g, e: g.sigmoid(g.trees(g.inputs, changed(trees_of(e), **other))), True
+    )
     assert found.rows_over > 0
 
 

@@ -119,7 +119,9 @@ def with_onnx(folder: Path, data: bytes) -> None:
     (folder / GOLDEN).write_text(json.dumps(golden))
 
     def listed(manifest: Any) -> None:
-        manifest["files"] = {name: "" for name in manifest["files"] if name != COMPILED} | {ONNX: ""}
+        manifest["files"] = {name: "" for name in manifest["files"] if name != COMPILED} | {
+            ONNX: ""
+        }
 
     change(folder / MANIFEST, listed)
     reseal(folder, serving="onnxruntime")

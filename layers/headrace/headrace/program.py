@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 try:
-    from headrace._program import Program
+    from headrace import _program
 except ImportError:  # no compiler where it was installed
-    from headrace.program_twin import Program
+    from headrace.program_twin import Program as _Twin
 
-COMPILED = Program.__module__ == "headrace._program"
-"""Whether C runs it."""
+    PROGRAM: Any = _Twin
+    COMPILED = False
+else:
+    PROGRAM = _program.Program
+    COMPILED = True
+"""What runs a program, and whether that is C."""
 
 FORMAT = 1
 MOST_BYTES = 200 * 2**20  # Lambda takes 250 MB for a function with its layers
@@ -51,7 +55,7 @@ class Runnable(Protocol):
         """One score per row; see ``program_twin.Program``."""
 
 
-def program_of(data: bytes, kind: Any = Program) -> Runnable:
+def program_of(data: bytes, kind: Any = PROGRAM) -> Runnable:
     """The program of a file, checked.
 
     Args:

@@ -148,7 +148,7 @@ class Program:
         return values
 
     def _run(self, row: list[float]) -> float:
-        values = self._constants + row
+        values: list[float] = self._constants + row
         for step in self._steps:
             values += self._results(values, *step)
         return values[-1]
@@ -204,6 +204,7 @@ class Program:
 
     def _check_step(self, number: int, step: _Step, out: int) -> None:
         operation, size, a, b, c, d = step
+        reads: tuple[tuple[int, int], ...]
         match operation:
             case Operation.TAKE:
                 self._check_indices(number, a, size, out)

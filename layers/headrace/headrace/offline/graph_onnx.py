@@ -89,7 +89,9 @@ class _Made:
     ) -> str:
         """The name of what an operation of ONNX gives."""
         name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operation, operands, [name], domain=domain, **attributes))
+        self.nodes.append(
+            helper.make_node(operation, operands, [name], domain=domain, **attributes)
+        )
         return name
 
     def _constant(self, values: Any, dtype: Any = np.float64) -> str:

@@ -57,7 +57,7 @@ class _Parts:
     """Collects packed arrays; every number has its place, the constants first."""
 
     def __init__(self, graph: Graph) -> None:
-        constants = dict.fromkeys(
+        constants: dict[Constant, None] = dict.fromkeys(
             operand for node in graph.nodes for operand in node.operands
             if isinstance(operand, Constant)
         )  # fmt: skip
@@ -66,8 +66,9 @@ class _Parts:
         ).astype("<f8")
         self._places: dict[Operand, int] = {}
         self._next = 0
-        for each in [*constants, graph.inputs]:
+        for each in constants:
             self._set(each)
+        self._set(graph.inputs)
         self.indices: list[int] = []
         self.nodes: list[bytes] = []
         self.trees: list[bytes] = []
