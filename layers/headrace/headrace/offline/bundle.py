@@ -32,8 +32,16 @@ from headrace.model import (
     read_verified,
     sha256,
 )
-from headrace.offline.compile import Compiled, compiled_for, nan_taken
+from headrace.offline.compile import (
+    Compiled,
+    certify,
+    compiled_for,
+    nan_taken,
+    onnx_of,
+    require,
+)
 from headrace.offline.model_card import CARD, how_trained, model_card
+from headrace.onnx_model import OnnxModel
 from headrace.policies import steps
 from headrace.program import program_of
 from headrace.sklearn_model import SklearnModel, unpickled
@@ -126,6 +134,26 @@ def compile_bundle(model_dir: Path, rows: Matrix | None = None) -> Manifest:
     if rows is None and _same(sealed, manifest):
         return manifest  # whose certificate is of all training rows
     return _write(folder, contents, sealed)
+
+
+def bundle_as_onnx(model_dir: Path) -> bytes:
+    """A bundle's model as ONNX, proven on golden rows and on edge rows made of them.
+
+    Args:
+        model_dir: As of ``compile_bundle``.
+
+    Raises:
+        BundleError, NotCompiled: As of ``compile_bundle``.
+    """
+    folder = model_dir / "bundle"
+    manifest = read_manifest(folder)
+    original, golden = (read_verified(folder / n, manifest.files[n]) for n in (ORIGINAL, GOLDEN))
+    estimator = unpickled(original, manifest.libraries, ORIGINAL).estimator
+    rows = _decoded_rows(golden)
+    data = onnx_of(estimator, rows)
+    proof = certify(estimator, OnnxModel(data), {"golden": rows}, (), manifest.inputs)
+    require(proof, f"{type(estimator).__name__} as ONNX")
+    return data
 
 
 def _thresholds(prior: float, threshold: float | None) -> tuple[float, ...]:
