@@ -106,11 +106,12 @@ clean: ## remove what these targets made, .venv included
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two stamps: a change of pyproject.toml alone does not look at the locked packages again.
-.venv/installed: .venv/locked pyproject.toml $(wildcard layers/headrace/fold/*)
+.venv/installed: .venv/locked pyproject.toml $(wildcard layers/headrace/fold/* layers/headrace/program/*)
 	@echo "Installing headrace itself"
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
-	@$(PYTHON) -c 'from headrace.compiled_fold import AVAILABLE; AVAILABLE or print( \
-		"No C compiler, or no headers of Python, here: events are folded in Python, which is slower.")'
+	@$(PYTHON) -c 'from headrace import compiled_fold, program; \
+		compiled_fold.AVAILABLE and program.COMPILED or print("No C compiler, or no headers of \
+	Python, here: Python itself folds events and runs models, which is slower.")'
 	@touch $@
 
 .venv/locked: requirements-dev.txt

@@ -54,11 +54,11 @@ sys.path[:0] = sys.argv[1:3]
 from headrace.model import load_bundle
 bundle = load_bundle(Path(sys.argv[3]))  # compares every golden row
 import aws_lambda_powertools
-from headrace import compiled_fold
-if not compiled_fold.AVAILABLE:
-    sys.exit("the compiled fold is not there or does not load")
-wrong = {"scipy", "sklearn", "pandas", "joblib"} & set(sys.modules)
-if wrong and bundle.manifest.serving != "scikit-learn":
+from headrace import compiled_fold, program
+if not compiled_fold.AVAILABLE or not program.COMPILED:
+    sys.exit("what is compiled to C, fold or program, is not there or does not load")
+wrong = {"numpy", "onnxruntime", "scipy", "sklearn", "pandas", "joblib"} & set(sys.modules)
+if wrong and bundle.manifest.serving == "program":
     sys.exit(f"imported to score: {wrong}")
 print(bundle.manifest.model_version)
 """

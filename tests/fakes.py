@@ -203,7 +203,7 @@ def make_bundle(definition: Definition | None = None, imputer: Imputer | None = 
         model_version="open-1",
         definition_hash=definition_hash(definition),
         inputs=list(definition.inputs),
-        serving="onnxruntime",
+        serving="program",
         estimator="OpenModel()",
         libraries={},
         trained_from="",

@@ -57,6 +57,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from headrace.errors import NotCompiled
 from headrace.offline.compile import certify, compile_estimator
+from headrace.program import program_of
 
 if TYPE_CHECKING:
     from headrace.certificate import Certificate
@@ -257,7 +258,7 @@ def compiled(name: str) -> bytes:
 def certificate(name: str) -> Certificate:
     """How that compares."""
     rows = {"training": data(_family(name).with_nan)[0]}
-    return certify(fitted(name), compiled(name), rows, (0.5, 0.25), INPUTS)
+    return certify(fitted(name), program_of(compiled(name)), rows, (0.5, 0.25), INPUTS)
 
 
 def table() -> str:

@@ -249,7 +249,7 @@ class Scene:
         folder = self._scratch / "model"
         if not folder.exists():
             shutil.copytree(ROOT / "layers" / "model", folder)
-            (folder / "bundle" / "model.onnx").unlink()
+            (folder / "bundle" / "model.program").unlink()
         return folder
 
 

@@ -89,7 +89,7 @@ PARTS = {
     "botocore": "import botocore.session, botocore.auth",
     "boto3_client": "import boto3; boto3.client('dynamodb')",
     "powertools": "from aws_lambda_powertools.event_handler import APIGatewayRestResolver",
-    "onnxruntime": "import onnxruntime",
+    "program": "import headrace.program",
     "bundle": "from pathlib import Path; from headrace.model import load_bundle; "
     f"load_bundle(Path({str(MODEL)!r}))",
 }

@@ -18,6 +18,7 @@ from headrace.local.session import FILE
 from headrace.model import load_bundle
 from headrace.offline.model_card import CARD
 from headrace.offline.simulator import Plan, simulate
+from headrace.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,8 +78,11 @@ def test_compile_proves_a_bundle_on_golden_rows_and_on_rows_of_a_replay(
     shutil.copytree(root / "layers" / "model", folder)
     version = load_bundle(folder).manifest.model_version
     assert run("replay", "--events", files[0], "--labels", files[1], "--out", scores)[0] == 0
-    code, out, err = run("compile", folder)
+    code, out, err = run("compile", folder, "--onnx", tmp_path / "m.onnx")
     assert code == 0, err
+    row = [0.5] * len(load_bundle(folder).manifest.inputs)
+    elsewhere = OnnxModel((tmp_path / "m.onnx").read_bytes()).score([row])
+    assert elsewhere == pytest.approx(load_bundle(folder).model.score([row]), abs=1e-9)
     assert "largest difference" in out
     assert "training rows compared" in out
     code, out, err = run("compile", folder, "--rows", scores, "--json")

@@ -629,7 +629,7 @@ def without_model(
     functions.send(transaction(600, customer_id=600), first=13_000)
     folder = tmp_path / "model"
     shutil.copytree(model_dir, folder)
-    (folder / "bundle" / "model.onnx").write_bytes(b"altered")
+    (folder / "bundle" / "model.program").write_bytes(b"altered")
     monkeypatch.setenv("HEADRACE_MODEL_DIR", str(folder))
     bootstrap.forget()
     yield functions
@@ -650,7 +650,7 @@ def test_model_that_does_not_load_is_told_once_and_the_ladder_answers(
     assert (found["rung"], found["score"]) == ("prior", 0.1)
     assert total(emitted(capfd), "ModelNotLoadable") == 1
     (told,) = (each for each in caplog.records if each.levelname == "ERROR")
-    assert "model.onnx: SHA-256" in told.__dict__["error"]
+    assert "model.program: SHA-256" in told.__dict__["error"]
 
 
 def test_health_says_that_the_model_is_not_loaded(without_model: Functions) -> None:
@@ -659,7 +659,7 @@ def test_health_says_that_the_model_is_not_loaded(without_model: Functions) -> N
 
 
 def test_stream_fails_loudly_without_its_model(without_model: Functions) -> None:
-    with pytest.raises(BundleError, match=r"model\.onnx"):
+    with pytest.raises(BundleError, match=r"model\.program"):
         without_model.send(transaction(603), first=13_100)
 
 

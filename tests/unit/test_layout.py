@@ -162,7 +162,7 @@ print(0 < score < 1, *sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def test_functions_and_a_score_load_neither_scikit_learn_nor_what_compiles() -> None:
+def test_functions_and_a_score_load_neither_numpy_nor_scikit_learn_nor_what_compiles() -> None:
     settings = {
         "PYTHONPATH": str(PACKAGE.parent),
         "POWERTOOLS_SERVICE_NAME": "headrace",
@@ -178,8 +178,8 @@ def test_functions_and_a_score_load_neither_scikit_learn_nor_what_compiles() -> 
     assert run.returncode == 0, run.stderr
     scored, *loaded = run.stdout.split()
     assert scored == "True"
-    assert {"headrace", "onnxruntime", "numpy"} <= set(loaded)
-    assert NOT_FOR_SCORING & set(loaded) == set()
+    assert "headrace" in loaded
+    assert (NOT_FOR_SCORING | {"numpy", "onnxruntime"}) & set(loaded) == set()
 
 
 def test_functions_import_neither_each_other_nor_what_is_not_for_lambda() -> None:

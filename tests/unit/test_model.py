@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
@@ -22,6 +23,7 @@ from headrace.model import (
     GOLDEN,
     IMPUTATION,
     MANIFEST,
+    ONNX,
     ORIGINAL,
     REFERENCE,
     content_version,
@@ -30,9 +32,8 @@ from headrace.model import (
     sha256,
 )
 from headrace.offline.bundle import compile_bundle, write_bundle
-from headrace.offline.compile import compile_estimator
+from headrace.offline.compile import compile_estimator, onnx_of
 from headrace.offline.metrics import Measured
-from headrace.offline.onnx_graph import INPUTS, Graph
 from headrace.offline.splits import Split
 from headrace.offline.train import Trained
 from headrace.onnx_model import OnnxModel
@@ -105,6 +106,25 @@ def reseal(folder: Path, **changes: Any) -> None:
     manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in names}
     manifest["model_version"] = content_version(manifest["files"], manifest["definition_hash"])
     path.write_text(json.dumps(manifest))
+
+
+def with_onnx(folder: Path, data: bytes) -> None:
+    """Make a bundle one from before there were programs, served by onnxruntime."""
+    (folder / COMPILED).unlink()
+    (folder / ONNX).write_bytes(data)
+    golden = json.loads((folder / GOLDEN).read_text())
+    scores = OnnxModel(data).score([row["inputs"] for row in golden])
+    for row, score in zip(golden, scores, strict=True):
+        row["score"] = score
+    (folder / GOLDEN).write_text(json.dumps(golden))
+
+    def listed(manifest: Any) -> None:
+        manifest["files"] = {name: "" for name in manifest["files"] if name != COMPILED} | {
+            ONNX: ""
+        }
+
+    change(folder / MANIFEST, listed)
+    reseal(folder, serving="onnxruntime")
 
 
 def refusal(model_dir: Path) -> str:
@@ -259,12 +279,23 @@ def test_compiling_a_bundle_again_gives_the_same_model_and_keeps_the_rest(model_
 def test_certificate_of_training_stands_while_nothing_changed(model_dir: Path) -> None:
     before = load_bundle(model_dir).manifest
     assert compile_bundle(model_dir) == before
-    libraries = {**before.libraries, "onnxruntime": "1.0"}
-    change(model_dir / "bundle" / MANIFEST, lambda found: found.update(libraries=libraries))
+    other = LogisticRegression(C=0.1).fit(ROWS, LABELS)
+    (model_dir / "bundle" / COMPILED).write_bytes(compile_estimator(other, np.array(ROWS)))
+    reseal(model_dir / "bundle")
     again = compile_bundle(model_dir)
-    assert again.libraries == before.libraries
+    assert (again.files, again.libraries) == (before.files, before.libraries)
     assert again.certificate is not None
     assert "training" not in again.certificate.rows
+
+
+def test_bundle_from_before_there_were_programs_loads_and_becomes_one(model_dir: Path) -> None:
+    after = load_bundle(model_dir)
+    with_onnx(model_dir / "bundle", onnx_of(LogisticRegression().fit(ROWS, LABELS), np.array(ROWS)))
+    before = load_bundle(model_dir)
+    assert before.model.score(ROWS) == pytest.approx(after.model.score(ROWS), abs=1e-15)
+    assert compile_bundle(model_dir).files == after.manifest.files
+    assert load_bundle(model_dir).manifest.serving == "program"
+    assert not (model_dir / "bundle" / ONNX).exists()
 
 
 def test_manifest_has_the_certificate(model_dir: Path) -> None:
@@ -286,19 +317,21 @@ def test_altered_original_is_not_compiled(model_dir: Path) -> None:
 def test_compiled_model_whose_score_depends_on_its_place_in_a_batch_is_refused(
     model_dir: Path,
 ) -> None:
-    """The sum of a column, which a batch changes, in place of the model."""
-    graph = Graph()
-    total = graph.node("ReduceSum", [graph.columns(INPUTS, [0])], {"keepdims": 1})
-    zero = graph.multiply(graph.columns(INPUTS, [0]), 0.0)
-    data = graph.serialized(graph.add(graph.node("Add", [total, zero]), 1.0), 2, {})
-    (model_dir / "bundle" / COMPILED).write_bytes(data)
-    model = OnnxModel(data)
-    golden = json.loads((model_dir / "bundle" / GOLDEN).read_text())
-    scores = model.score([row["inputs"] for row in golden])
-    for row, score in zip(golden, scores, strict=True):
-        row["score"] = score
-    (model_dir / "bundle" / GOLDEN).write_text(json.dumps(golden))
-    reseal(model_dir / "bundle")
+    """In ONNX, the sum of all numbers in a batch; a program has no way to write that."""
+    zero = numpy_helper.from_array(np.zeros((2, 1)), "zero")
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceSum", ["inputs"], ["total"], keepdims=1),
+            helper.make_node("MatMul", ["inputs", "zero"], ["zeros"]),
+            helper.make_node("Add", ["zeros", "total"], ["score"]),
+        ],
+        "model",
+        [helper.make_tensor_value_info("inputs", TensorProto.DOUBLE, ["rows", 2])],
+        [helper.make_tensor_value_info("score", TensorProto.DOUBLE, ["rows", 1])],
+        [zero],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    with_onnx(model_dir / "bundle", made.SerializeToString())
     assert "alone and" in refusal(model_dir)
 
 
@@ -383,6 +416,12 @@ def test_model_that_cannot_be_unpickled_is_refused(pickled_dir: Path, content: b
 def test_compiled_model_that_cannot_be_loaded_is_refused(model_dir: Path, content: bytes) -> None:
     (model_dir / "bundle" / COMPILED).write_bytes(content)
     reseal(model_dir / "bundle")
+    assert refusal(model_dir).startswith("model.program: no program (")
+    golden = (model_dir / "bundle" / GOLDEN).read_bytes()
+    with_onnx(model_dir / "bundle", onnx_of(LogisticRegression().fit(ROWS, LABELS), np.array(ROWS)))
+    (model_dir / "bundle" / ONNX).write_bytes(content)
+    (model_dir / "bundle" / GOLDEN).write_bytes(golden)
+    reseal(model_dir / "bundle")
     assert refusal(model_dir).startswith("model.onnx: onnxruntime ")
 
 
@@ -393,7 +432,7 @@ def test_model_for_other_inputs_is_refused(model_dir: Path, pickled_dir: Path) -
     joblib.dump(narrow, pickled_dir / "bundle" / ORIGINAL)
     for folder in (model_dir, pickled_dir):
         reseal(folder / "bundle")
-    assert "model.onnx: takes 1 inputs; the manifest lists 2" in refusal(model_dir)
+    assert "model.program: takes 1 inputs; the manifest lists 2" in refusal(model_dir)
     assert "golden" in refusal(pickled_dir)
 
 

@@ -15,7 +15,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         model_version: First 12 hex digits of a hash over the files and the definition.
         definition_hash: Hash of the definition that it was trained with.
         inputs: Names of the model's inputs, in order.
-        serving: What scores: ``onnxruntime``, or ``scikit-learn`` where the definition allows it.
+        serving: What scores: ``program``; ``scikit-learn`` where the definition allows it;
+            ``onnxruntime`` in bundles from before there were programs.
         estimator: The estimator, as text.
         libraries: Distribution -> version that it was trained with.
         trained_from: First event time of the training rows, ISO 8601 UTC.

@@ -2,7 +2,7 @@
 
 Hashes and the definition's hash are compared before the compiled model is loaded; golden rows are
 scored after. Nothing is unpickled, unless the definition and the manifest say that scikit-learn
-serves. May import onnx_model, manifest, imputation, loading, definition and errors.
+serves. May import program, onnx_model, manifest, imputation, loading, definition and errors.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.definition import Definition
+    from headrace.onnx_model import OnnxModel
+    from headrace.program import Runnable
 
 FORMAT = 3
 MANIFEST = "manifest.json"
-COMPILED = "model.onnx"
+COMPILED = "model.program"
+ONNX = "model.onnx"  # of bundles from before there were programs
 ORIGINAL = "model.joblib"
 IMPUTATION = "imputation.json"
 GOLDEN = "golden.json"
@@ -37,7 +40,8 @@ REFERENCE = "reference.json"
 # Processors may differ in the last bits of a power or a dot product, some 1e-15; what would move a
 # decision is far above this.
 GOLDEN_TOLERANCE = 1e-9
-ONNXRUNTIME, SCIKIT_LEARN = "onnxruntime", "scikit-learn"
+PROGRAM, ONNXRUNTIME, SCIKIT_LEARN = "program", "onnxruntime", "scikit-learn"
+_SERVED_FROM = {PROGRAM: COMPILED, ONNXRUNTIME: ONNX, SCIKIT_LEARN: ORIGINAL}
 
 
 class Model(Protocol):
@@ -129,17 +133,17 @@ def load_bundle(model_dir: Path) -> Bundle:
     folder = model_dir / "bundle"
     manifest = read_manifest(folder)
     check_fit(manifest, definition)
-    unused = COMPILED if manifest.serving == SCIKIT_LEARN else ORIGINAL  # may be large
+    unused = {*_SERVED_FROM.values()} - {_SERVED_FROM[manifest.serving]}  # may be large
     files = {
         name: read_verified(folder / name, sha)
         for name, sha in manifest.files.items()
-        if name != unused
+        if name not in unused
     }
     imputer = Imputer(definition, _decoded(files, IMPUTATION, dict[str, list[Statistic]]))
     model = _served(manifest, files)
     golden = _decoded(files, GOLDEN, list[GoldenRow])
     _check_golden(model, golden)
-    if manifest.serving == ONNXRUNTIME:
+    if manifest.serving != SCIKIT_LEARN:
         _check_alone(model, golden)
     reference = _decoded(files, REFERENCE, Reference)
     return Bundle(definition, manifest, model, imputer, reference)
@@ -219,13 +223,13 @@ def check_fit(manifest: Manifest, definition: Definition) -> None:
 
 
 def _check_serving(manifest: Manifest, definition: Definition) -> None:
-    if manifest.serving not in {ONNXRUNTIME, SCIKIT_LEARN}:
-        msg = f"{MANIFEST}: serving is {manifest.serving!r}; expected {ONNXRUNTIME!r}"
+    if manifest.serving not in _SERVED_FROM:
+        msg = f"{MANIFEST}: serving is {manifest.serving!r}; expected {PROGRAM!r}"
         raise BundleError(msg)
     if manifest.serving == SCIKIT_LEARN and definition.if_not_compiled != SCIKIT_LEARN:
         msg = (
             f"{MANIFEST}: serving is {SCIKIT_LEARN!r}, which the definition does not allow; "
-            f"expected {ONNXRUNTIME!r}, or if_not_compiled={SCIKIT_LEARN!r} in the definition"
+            f"expected {PROGRAM!r}, or if_not_compiled={SCIKIT_LEARN!r} in the definition"
         )
         raise BundleError(msg)
 
@@ -255,22 +259,32 @@ def _part(files: Mapping[str, bytes], name: str) -> bytes:
 
 
 def _served(manifest: Manifest, files: Mapping[str, bytes]) -> Model:
-    # Each is imported where it serves: a function has the one or the other in its layer.
+    name = _SERVED_FROM[manifest.serving]
+    data = _part(files, name)
+    # Each is imported where it serves: a function pays for one, and may lack the others' libraries.
     if manifest.serving == SCIKIT_LEARN:
         from headrace.sklearn_model import unpickled
 
-        return unpickled(_part(files, ORIGINAL), manifest.libraries, ORIGINAL)
-    from headrace.onnx_model import OnnxModel
-
+        return unpickled(data, manifest.libraries, name)
     try:
-        model = OnnxModel(_part(files, COMPILED))
+        model = _compiled(manifest, data)
     except ValueError as error:
-        msg = f"{COMPILED}: {error}; expected what `headrace compile` writes"
+        msg = f"{name}: {error}; expected what `headrace compile` writes"
         raise BundleError(msg) from error
     if model.columns != len(manifest.inputs):
-        msg = f"{COMPILED}: takes {model.columns} inputs; the manifest lists {len(manifest.inputs)}"
+        msg = f"{name}: takes {model.columns} inputs; the manifest lists {len(manifest.inputs)}"
         raise BundleError(msg)
     return model
+
+
+def _compiled(manifest: Manifest, data: bytes) -> Runnable | OnnxModel:
+    if manifest.serving == PROGRAM:
+        from headrace.program import program_of
+
+        return program_of(data)
+    from headrace.onnx_model import OnnxModel
+
+    return OnnxModel(data)
 
 
 def _decoded(files: Mapping[str, bytes], name: str, kind: Any) -> Any:

@@ -20,7 +20,7 @@ from headrace.cli.terminal import (
     print_json,
 )
 from headrace.loading import load_definition
-from headrace.offline.bundle import compile_bundle
+from headrace.offline.bundle import bundle_as_onnx, compile_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,9 @@ def compile_model(
         Path | None,
         typer.Option(help="Parquet file with the model's inputs, as `headrace replay` writes."),
     ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="Write the model as ONNX too, for other runtimes.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Compile the model of a bundle again, and print how its scores compare.
@@ -53,6 +56,8 @@ def compile_model(
         folder = model_dir_of(model_dir)
         inputs = load_definition(folder / "definition.py").inputs
         manifest = compile_bundle(folder, None if rows is None else _read_rows(rows, inputs))
+        if onnx is not None:
+            onnx.write_bytes(bundle_as_onnx(folder))
     if json:
         print_json(manifest)
     else:

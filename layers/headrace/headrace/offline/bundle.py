@@ -20,8 +20,9 @@ from headrace.model import (
     GOLDEN,
     IMPUTATION,
     MANIFEST,
-    ONNXRUNTIME,
+    ONNX,
     ORIGINAL,
+    PROGRAM,
     REFERENCE,
     SCIKIT_LEARN,
     GoldenRow,
@@ -31,10 +32,18 @@ from headrace.model import (
     read_verified,
     sha256,
 )
-from headrace.offline.compile import Compiled, compiled_for, nan_taken
+from headrace.offline.compile import (
+    Compiled,
+    certify,
+    compiled_for,
+    nan_taken,
+    onnx_of,
+    require,
+)
 from headrace.offline.model_card import CARD, how_trained, model_card
 from headrace.onnx_model import OnnxModel
 from headrace.policies import steps
+from headrace.program import program_of
 from headrace.sklearn_model import SklearnModel, unpickled
 
 if TYPE_CHECKING:
@@ -46,7 +55,7 @@ if TYPE_CHECKING:
     from headrace.offline.train import Trained
 
 GOLDEN_ROWS = 50
-LIBRARIES = ("scikit-learn", "numpy", "joblib", "onnx", "onnxruntime")
+LIBRARIES = ("scikit-learn", "numpy", "joblib")
 
 
 def write_bundle(model_dir: Path, definition: Definition, trained: Trained) -> Manifest:
@@ -118,12 +127,33 @@ def compile_bundle(model_dir: Path, rows: Matrix | None = None) -> Manifest:
     proof = {"golden": golden} if rows is None else {"training": rows, "golden": golden}
     thresholds = _thresholds(manifest.prior, manifest.threshold)
     compiled = compiled_for(definition, estimator, proof, thresholds)
-    contents.pop(COMPILED, None)
+    for name in (COMPILED, ONNX):  # the latter of bundles from before there were programs
+        contents.pop(name, None)
     contents |= _served(compiled, estimator, golden)
     sealed = _sealed(manifest, compiled, contents)
     if rows is None and _same(sealed, manifest):
         return manifest  # whose certificate is of all training rows
     return _write(folder, contents, sealed)
+
+
+def bundle_as_onnx(model_dir: Path) -> bytes:
+    """A bundle's model as ONNX, proven on golden rows and on edge rows made of them.
+
+    Args:
+        model_dir: As of ``compile_bundle``.
+
+    Raises:
+        BundleError, NotCompiled: As of ``compile_bundle``.
+    """
+    folder = model_dir / "bundle"
+    manifest = read_manifest(folder)
+    original, golden = (read_verified(folder / n, manifest.files[n]) for n in (ORIGINAL, GOLDEN))
+    estimator = unpickled(original, manifest.libraries, ORIGINAL).estimator
+    rows = _decoded_rows(golden)
+    data = onnx_of(estimator, rows)
+    proof = certify(estimator, OnnxModel(data), {"golden": rows}, (), manifest.inputs)
+    require(proof, f"{type(estimator).__name__} as ONNX")
+    return data
 
 
 def _thresholds(prior: float, threshold: float | None) -> tuple[float, ...]:
@@ -152,7 +182,7 @@ def manifest_of(definition: Definition, estimator: str) -> Manifest:
         model_version=content_version({}, found),
         definition_hash=found,
         inputs=list(definition.inputs),
-        serving=ONNXRUNTIME,
+        serving=PROGRAM,
         estimator=estimator,
         libraries={name: version(name) for name in LIBRARIES},
         trained_from="",
@@ -203,7 +233,7 @@ def _served(compiled: Compiled, estimator: Any, golden: Matrix) -> dict[str, byt
     rows = golden.tolist()
     if compiled.data is None:
         return {GOLDEN: _golden(rows, SklearnModel(estimator).score(rows))}
-    scores = OnnxModel(compiled.data).score(rows)
+    scores = program_of(compiled.data).score(rows)
     return {COMPILED: compiled.data, GOLDEN: _golden(rows, scores)}
 
 
@@ -214,12 +244,12 @@ def _golden(rows: list[list[float]], scores: list[float]) -> bytes:
 def _sealed(manifest: Manifest, compiled: Compiled, contents: Mapping[str, bytes]) -> Manifest:
     """The manifest with what serves, and the hashes of the files."""
     files = {name: sha256(contents[name]) for name in sorted(contents)}
-    here = {name: version(name) for name in ("onnx", "onnxruntime")}
+    libraries = {name: manifest.libraries[name] for name in LIBRARIES if name in manifest.libraries}
     return msgspec.structs.replace(
         manifest,
         model_version=content_version(files, manifest.definition_hash),
-        serving=SCIKIT_LEARN if compiled.data is None else ONNXRUNTIME,
-        libraries={**manifest.libraries, **here},
+        serving=SCIKIT_LEARN if compiled.data is None else PROGRAM,
+        libraries=libraries,
         files=files,
         certificate=compiled.certificate,
         not_compiled=compiled.why_not,
@@ -230,7 +260,8 @@ def _write(folder: Path, contents: Mapping[str, bytes], manifest: Manifest) -> M
     """The manifest last, so that a bundle is whole or absent."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    (folder / COMPILED).unlink(missing_ok=True)
+    for name in (COMPILED, ONNX):
+        (folder / name).unlink(missing_ok=True)
     for name, data in contents.items():
         (folder / name).write_bytes(data)
     (folder / MANIFEST).write_bytes(_pretty(manifest))

@@ -1,6 +1,6 @@
-"""Compile a scikit-learn model to ONNX and prove that it scores alike.
+"""Compile a scikit-learn model to a program and prove that it scores alike.
 
-May import edge_rows, onnx_estimators and what scores. `compile_estimator` and `certify` stand for
+May import edge_rows, graphs and what scores. `compile_estimator` and `certify` stand for
 themselves; `compiled_for` is what a bundle gets under its definition.
 """
 
@@ -15,9 +15,12 @@ from headrace.certificate import Certificate
 from headrace.errors import NotCompiled
 from headrace.model import SCIKIT_LEARN
 from headrace.offline.edge_rows import edge_rows
-from headrace.offline.onnx_estimators import output
-from headrace.offline.onnx_graph import INPUTS, Graph
-from headrace.onnx_model import TAKES_INFINITY, TAKES_NAN, OnnxModel
+from headrace.offline.graph import Graph
+from headrace.offline.graph_estimators import output
+from headrace.offline.graph_onnx import as_onnx
+from headrace.offline.graph_program import as_program
+from headrace.onnx_model import TAKES_INFINITY, TAKES_NAN
+from headrace.program import program_of
 from headrace.sklearn_model import SklearnModel
 
 if TYPE_CHECKING:
@@ -68,7 +71,9 @@ def compiled_for(
     certificate = None
     try:
         data = compile_estimator(estimator, np.vstack(list(rows.values())))
-        certificate = certify(estimator, data, rows, thresholds, definition.inputs)
+        certificate = certify(
+            estimator, _loaded(estimator, data), rows, thresholds, definition.inputs
+        )
         require(certificate, type(estimator).__name__)
     except NotCompiled as error:
         if definition.if_not_compiled != SCIKIT_LEARN:
@@ -80,7 +85,7 @@ def compiled_for(
 
 
 def compile_estimator(estimator: Any, rows: Matrix) -> bytes:
-    """The ONNX model of a fitted classifier of two classes, a regressor, or a pipeline.
+    """The program of a fitted classifier of two classes, a regressor, or a pipeline.
 
     Args:
         estimator: The original.
@@ -92,21 +97,49 @@ def compile_estimator(estimator: Any, rows: Matrix) -> bytes:
     Raises:
         NotCompiled: There is no converter for it, or for a part of it.
     """
-    graph = Graph()
-    score = output(graph, estimator, INPUTS)
-    original, row = SklearnModel(estimator), rows[0]
-    about = {
-        TAKES_NAN: _taken(original, row, (np.nan,)),
-        TAKES_INFINITY: _taken(original, row, (np.inf, -np.inf)),
-    }
-    return graph.serialized(
-        score, len(row), {key: ",".join(map(str, taken)) for key, taken in about.items()}
-    )
+    graph = Graph(rows.shape[1])
+    score = output(graph, estimator, graph.inputs)
+    return as_program(graph, score, *taken(estimator, rows[0]))
+
+
+def onnx_of(estimator: Any, rows: Matrix) -> bytes:
+    """The same model as ONNX, for other runtimes; ``onnx_model`` runs it.
+
+    Args:
+        estimator: The original.
+        rows: Some rows that it takes, shape (n, inputs).
+
+    Raises:
+        NotCompiled: As of ``compile_estimator``.
+    """
+    graph = Graph(rows.shape[1])
+    score = output(graph, estimator, graph.inputs)
+    nan, infinity = (",".join(map(str, each)) for each in taken(estimator, rows[0]))
+    return as_onnx(graph, score, {TAKES_NAN: nan, TAKES_INFINITY: infinity})
+
+
+def taken(estimator: Any, row: Matrix) -> tuple[list[int], list[int]]:
+    """Numbers of the inputs in which an estimator takes NaN, and those in which infinity.
+
+    Args:
+        estimator: Fitted.
+        row: It takes this one; values are tried out in it.
+    """
+    original = SklearnModel(estimator)
+    return _taken(original, row, (np.nan,)), _taken(original, row, (np.inf, -np.inf))
+
+
+def _loaded(estimator: Any, data: bytes) -> Model:
+    try:
+        return program_of(data)
+    except ValueError as error:
+        msg = f"{type(estimator).__name__}: {error}; expected a program that loads"
+        raise NotCompiled(msg) from error
 
 
 def certify(
     estimator: Any,
-    compiled: bytes,
+    model: Model,
     rows: Mapping[str, Matrix],
     thresholds: Sequence[float],
     inputs: Sequence[str],
@@ -115,19 +148,11 @@ def certify(
 
     Args:
         estimator: The original.
-        compiled: What ``compile_estimator`` made of it.
+        model: What became of it.
         rows: Kind -> rows of data, shape (n, inputs).
         thresholds: At which flips are counted.
         inputs: Names of the inputs.
-
-    Raises:
-        NotCompiled: onnxruntime does not load it.
     """
-    try:
-        model = OnnxModel(compiled)
-    except ValueError as error:
-        msg = f"{type(estimator).__name__}: {error}; expected a model that loads"
-        raise NotCompiled(msg) from error
     original = SklearnModel(estimator)
     data = np.vstack(list(rows.values()))
     edges = edge_rows(estimator, data, lambda some: scores_or_nan(original, some))

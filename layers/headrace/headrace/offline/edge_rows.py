@@ -1,4 +1,4 @@
-"""Rows on which a compiled model would first differ from its original. May import onnx_trees.
+"""Rows on which a compiled model would first differ from its original. May import graph_trees.
 
 Trees decide by comparisons: a threshold, its neighbours among doubles and among singles, and the
 middle between two singles, where rounding turns, are where a wrong precision shows.
@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
-from headrace.offline.onnx_trees import trees_of
+from headrace.offline.graph_trees import trees_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

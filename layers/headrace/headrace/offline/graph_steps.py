@@ -1,4 +1,4 @@
-"""Transformers of scikit-learn as ONNX: what comes before a model. May import onnx_graph.
+"""Transformers of scikit-learn as graphs: what comes before a model. May import graph.
 
 The formulas, and the order of their operations, are scikit-learn's own.
 """
@@ -33,12 +33,12 @@ from headrace.errors import NotCompiled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.offline.onnx_graph import Graph
+    from headrace.offline.graph import Graph, Tensor
 
 _STANDS_FOR_NAN = float(np.finfo(np.float64).max)  # equal to itself, which NaN is not
 
 
-def transformed(graph: Graph, step: Any, x: str) -> str:
+def transformed(graph: Graph, step: Any, x: Tensor) -> Tensor:
     """The columns that a fitted transformer makes of others.
 
     Raises:
@@ -67,20 +67,20 @@ def refuse(step: Any, got: str, expected: str) -> None:
     raise NotCompiled(msg)
 
 
-def _pipeline(graph: Graph, pipeline: Any, x: str) -> str:
+def _pipeline(graph: Graph, pipeline: Any, x: Tensor) -> Tensor:
     for _, step in pipeline.steps:
         x = transformed(graph, step, x)
     return x
 
 
-def _union(graph: Graph, union: Any, x: str) -> str:
+def _union(graph: Graph, union: Any, x: Tensor) -> Tensor:
     if union.transformer_weights:
         refuse(union, "has transformer_weights", "none")
     parts = [transformed(graph, step, x) for _, step in union.transformer_list if step != "drop"]
     return graph.concat(parts)
 
 
-def _by_column(graph: Graph, transformer: Any, x: str) -> str:
+def _by_column(graph: Graph, transformer: Any, x: Tensor) -> Tensor:
     if transformer.transformer_weights:
         refuse(transformer, "has transformer_weights", "none")
     parts = []
@@ -98,41 +98,40 @@ def _places(transformer: Any, name: str, columns: Any) -> list[int]:
     return places
 
 
-def _simple_imputer(graph: Graph, imputer: Any, x: str) -> str:
+def _simple_imputer(graph: Graph, imputer: Any, x: Tensor) -> Tensor:
     if not (isinstance(imputer.missing_values, float) and np.isnan(imputer.missing_values)):
         refuse(imputer, f"missing_values is {imputer.missing_values!r}", "NaN")
     statistics = np.asarray(imputer.statistics_, dtype=np.float64)
     kept = np.flatnonzero(~np.isnan(statistics))
     known = x if len(kept) == len(statistics) else graph.columns(x, kept)
-    absent = graph.node("IsNaN", [known])
-    filled = graph.node("Where", [absent, graph.constant(statistics[kept]), known])
+    filled = graph.filled(known, statistics[kept])
     if imputer.indicator_ is None:
         return filled
     return graph.concat([filled, graph.is_nan(graph.columns(x, imputer.indicator_.features_))])
 
 
-def _standard(graph: Graph, scaler: Any, x: str) -> str:
+def _standard(graph: Graph, scaler: Any, x: Tensor) -> Tensor:
     x = graph.subtract(x, scaler.mean_) if scaler.with_mean else x
     return graph.divide(x, scaler.scale_) if scaler.with_std else x
 
 
-def _robust(graph: Graph, scaler: Any, x: str) -> str:
+def _robust(graph: Graph, scaler: Any, x: Tensor) -> Tensor:
     x = graph.subtract(x, scaler.center_) if scaler.with_centering else x
     return graph.divide(x, scaler.scale_) if scaler.with_scaling else x
 
 
-def _min_max(graph: Graph, scaler: Any, x: str) -> str:
+def _min_max(graph: Graph, scaler: Any, x: Tensor) -> Tensor:
     x = graph.add(graph.multiply(x, scaler.scale_), scaler.min_)
     return graph.clip(x, *scaler.feature_range) if scaler.clip else x
 
 
-def _max_abs(graph: Graph, scaler: Any, x: str) -> str:
+def _max_abs(graph: Graph, scaler: Any, x: Tensor) -> Tensor:
     if getattr(scaler, "clip", False):
         refuse(scaler, "has clip", "none")
     return graph.divide(x, scaler.scale_)
 
 
-def _one_hot(graph: Graph, encoder: Any, x: str) -> str:
+def _one_hot(graph: Graph, encoder: Any, x: Tensor) -> Tensor:
     """1 where a value is a column's category; an unknown one gives none, or is refused."""
     if getattr(encoder, "infrequent_categories_", None) and any(
         each is not None for each in encoder.infrequent_categories_
@@ -140,16 +139,14 @@ def _one_hot(graph: Graph, encoder: Any, x: str) -> str:
         refuse(encoder, "groups infrequent categories", "neither min_frequency nor max_categories")
     places = np.repeat(np.arange(len(encoder.categories_)), [len(c) for c in encoder.categories_])
     categories = np.concatenate([np.asarray(c, dtype=np.float64) for c in encoder.categories_])
-    x = graph.node("Where", [graph.node("IsNaN", [x]), graph.constant(_STANDS_FOR_NAN), x])
+    x = graph.filled(x, _STANDS_FOR_NAN)
     comparable = np.where(np.isnan(categories), _STANDS_FOR_NAN, categories)
-    hits = graph.node("Equal", [graph.columns(x, places), graph.constant(comparable)])
-    encoded = graph.as_double(hits)
+    encoded = graph.equal(graph.columns(x, places), comparable)
     kept = _kept_categories(encoder)
     shown = encoded if len(kept) == len(categories) else graph.columns(encoded, kept)
     if encoder.handle_unknown == "error":
-        known = graph.node("MatMul", [encoded, graph.constant(np.eye(places[-1] + 1)[places])])
-        least = graph.node("ReduceMin", [known, graph.constant([1], np.int64)], {"keepdims": 1})
-        graph.guard(graph.node("Div", [graph.constant(0.0), least]))  # 0 / 0 is NaN
+        known = graph.product(encoded, np.eye(places[-1] + 1)[places])
+        graph.guard(graph.divide(0.0, graph.least(known)))  # 0 / 0 is NaN
     return shown
 
 
@@ -162,17 +159,17 @@ def _kept_categories(encoder: Any) -> Any:
     return np.setdiff1d(np.arange(sum(sizes)), gone)
 
 
-def _function(graph: Graph, step: Any, x: str) -> str:
+def _function(graph: Graph, step: Any, x: Tensor) -> Tensor:
     if step.func is not None:
         refuse(step, f"has a function, {step.func!r}", "none: Python cannot be compiled")
     return x
 
 
-def _selected(graph: Graph, selector: Any, x: str) -> str:
+def _selected(graph: Graph, selector: Any, x: Tensor) -> Tensor:
     return graph.columns(x, selector.get_support(indices=True))
 
 
-STEPS: dict[type, Callable[[Graph, Any, str], str]] = {
+STEPS: dict[type, Callable[[Graph, Any, Tensor], Tensor]] = {
     Pipeline: _pipeline,
     FeatureUnion: _union,
     ColumnTransformer: _by_column,

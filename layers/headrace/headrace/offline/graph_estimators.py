@@ -1,4 +1,4 @@
-"""Models of scikit-learn as ONNX. May import onnx_trees and onnx_steps.
+"""Models of scikit-learn as graphs. May import graph_trees and graph_steps.
 
 A classifier gives a decision and a probability, a regressor a prediction.
 
@@ -37,19 +37,19 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 
 from headrace.errors import NotCompiled
-from headrace.offline import onnx_trees
-from headrace.offline.onnx_graph import Tree, constant_tree
-from headrace.offline.onnx_steps import refuse, transformed
+from headrace.offline import graph_trees
+from headrace.offline.graph import Tree, constant_tree
+from headrace.offline.graph_steps import refuse, transformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.offline.onnx_graph import Graph
+    from headrace.offline.graph import Graph, Tensor
 
-    Converter = Callable[[Graph, Any, str], str]
+    Converter = Callable[[Graph, Any, Tensor], Tensor]
 
 
-def output(graph: Graph, estimator: Any, x: str) -> str:
+def output(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """What serves: a classifier's probability of its second class, or a regressor's prediction.
 
     Raises:
@@ -62,18 +62,18 @@ def output(graph: Graph, estimator: Any, x: str) -> str:
     return _converted(PREDICTIONS, graph, estimator, x)
 
 
-def probability(graph: Graph, estimator: Any, x: str) -> str:
+def probability(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """Probability of the second class, shape (rows, 1)."""
     return _converted(PROBABILITIES, graph, estimator, x)
 
 
-def _decision_or_probability(graph: Graph, estimator: Any, x: str) -> str:
+def _decision_or_probability(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """What scikit-learn calibrates: the decision where there is one."""
     kinds = DECISIONS if hasattr(estimator, "decision_function") else PROBABILITIES
     return _converted(kinds, graph, estimator, x)
 
 
-def _converted(kinds: dict[type, Converter], graph: Graph, estimator: Any, x: str) -> str:
+def _converted(kinds: dict[type, Converter], graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """Through pipelines and wrappers to the model itself."""
     if type(estimator) is FrozenEstimator:
         return _converted(kinds, graph, estimator.estimator, x)
@@ -89,39 +89,39 @@ def _converted(kinds: dict[type, Converter], graph: Graph, estimator: Any, x: st
     return kinds[type(estimator)](graph, estimator, x)
 
 
-def _linear(graph: Graph, model: Any, x: str) -> str:
+def _linear(graph: Graph, model: Any, x: Tensor) -> Tensor:
     weights = np.asarray(model.coef_, dtype=np.float64)
     if weights.ndim > 1 and len(weights) != 1:
         refuse(model, f"has {len(weights)} targets", "one")
     return graph.affine(x, weights.reshape(-1, 1), np.reshape(model.intercept_, -1))
 
 
-def _logistic(graph: Graph, model: Any, x: str) -> str:
+def _logistic(graph: Graph, model: Any, x: Tensor) -> Tensor:
     return graph.sigmoid(_linear(graph, model, x))
 
 
-def _sgd_probability(graph: Graph, model: Any, x: str) -> str:
+def _sgd_probability(graph: Graph, model: Any, x: Tensor) -> Tensor:
     if model.loss == "log_loss":
         return _logistic(graph, model, x)
     decision = graph.clip(_linear(graph, model, x), -1.0, 1.0)
     return graph.divide(graph.add(decision, 1.0), 2.0)
 
 
-def _linear_svc(graph: Graph, model: Any, x: str) -> str:
+def _linear_svc(graph: Graph, model: Any, x: Tensor) -> Tensor:
     if model.kernel != "linear":
         refuse(model, f"kernel is {model.kernel!r}", "'linear', or LinearSVC")
     return _linear(graph, model, x)
 
 
-_ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
+_ACTIVATIONS: dict[str, Callable[[Graph, Tensor], Tensor]] = {
     "identity": lambda _, x: x,
-    "relu": lambda graph, x: graph.node("Relu", [x]),
+    "relu": lambda graph, x: graph.relu(x),
     "logistic": lambda graph, x: graph.sigmoid(x),
     "tanh": lambda graph, x: graph.tanh(x),
 }
 
 
-def _network(graph: Graph, model: Any, x: str) -> str:
+def _network(graph: Graph, model: Any, x: Tensor) -> Tensor:
     """Every layer but the last's activation."""
     if model.n_outputs_ != 1:
         refuse(model, f"has {model.n_outputs_} outputs", "one")
@@ -132,19 +132,19 @@ def _network(graph: Graph, model: Any, x: str) -> str:
     return x
 
 
-def _network_output(graph: Graph, model: Any, x: str) -> str:
+def _network_output(graph: Graph, model: Any, x: Tensor) -> Tensor:
     found = _network(graph, model, x)
     if model.out_activation_ not in _ACTIVATIONS:
         refuse(model, f"ends in {model.out_activation_!r}", f"one of {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[model.out_activation_](graph, found)
 
 
-def _voting(graph: Graph, model: Any, x: str) -> str:
+def _voting(graph: Graph, model: Any, x: Tensor) -> Tensor:
     parts = [probability(graph, each, x) for each in model.estimators_]
     return graph.mean(parts, model._weights_not_none)
 
 
-def _calibrated(graph: Graph, model: Any, x: str) -> str:
+def _calibrated(graph: Graph, model: Any, x: Tensor) -> Tensor:
     """Mean over folds, each with its model and its calibrator."""
     parts = []
     for fold in model.calibrated_classifiers_:
@@ -156,14 +156,14 @@ def _calibrated(graph: Graph, model: Any, x: str) -> str:
     return graph.mean(parts)
 
 
-def _calibration(graph: Graph, calibrator: Any, response: str) -> str:
+def _calibration(graph: Graph, calibrator: Any, response: Tensor) -> Tensor:
     if type(calibrator) is IsotonicRegression:
         return _isotonic(graph, calibrator, response)
     scaled = graph.add(graph.multiply(response, calibrator.a_), calibrator.b_)
-    return graph.sigmoid(graph.node("Neg", [scaled]))
+    return graph.sigmoid(graph.negative(scaled))
 
 
-def _isotonic(graph: Graph, calibrator: Any, x: str) -> str:
+def _isotonic(graph: Graph, calibrator: Any, x: Tensor) -> Tensor:
     """Between two points a line: a tree finds start, value there and slope."""
     if calibrator.out_of_bounds != "clip":
         refuse(calibrator, f"out_of_bounds is {calibrator.out_of_bounds!r}", "'clip'")
@@ -175,8 +175,8 @@ def _isotonic(graph: Graph, calibrator: Any, x: str) -> str:
     slopes = np.diff(ys) / np.diff(xs)
     found = graph.trees(x, [_search(xs[1:-1], v, n) for n, v in enumerate((xs, ys, slopes))], 3)
     start, value, slope = (graph.columns(found, [n]) for n in range(3))
-    rise = graph.node("Mul", [slope, graph.node("Sub", [x, start])])
-    return graph.node("Add", [rise, value])
+    rise = graph.multiply(slope, graph.subtract(x, start))
+    return graph.add(rise, value)
 
 
 def _search(edges: Any, values: Any, target: int) -> Tree:
@@ -215,8 +215,8 @@ DECISIONS: dict[type, Converter] = {
         _linear,
     ),
     SVC: _linear_svc,
-    GradientBoostingClassifier: onnx_trees.boosted,
-    HistGradientBoostingClassifier: onnx_trees.binned,
+    GradientBoostingClassifier: graph_trees.boosted,
+    HistGradientBoostingClassifier: graph_trees.binned,
 }
 PROBABILITIES: dict[type, Converter] = {
     LogisticRegression: _logistic,
@@ -225,18 +225,18 @@ PROBABILITIES: dict[type, Converter] = {
     MLPClassifier: _network_output,
     VotingClassifier: _voting,
     CalibratedClassifierCV: _calibrated,
-    GradientBoostingClassifier: onnx_trees.boosted_probability,
-    HistGradientBoostingClassifier: onnx_trees.binned_probability,
-    **dict.fromkeys(onnx_trees.FORESTS[:2], onnx_trees.forest),
-    **dict.fromkeys(onnx_trees.SINGLE[:2], onnx_trees.single),
+    GradientBoostingClassifier: graph_trees.boosted_probability,
+    HistGradientBoostingClassifier: graph_trees.binned_probability,
+    **dict.fromkeys(graph_trees.FORESTS[:2], graph_trees.forest),
+    **dict.fromkeys(graph_trees.SINGLE[:2], graph_trees.single),
 }
 PREDICTIONS: dict[type, Converter] = {
     **dict.fromkeys(
         (LinearRegression, Ridge, RidgeCV, Lasso, ElasticNet, SGDRegressor, LinearSVR), _linear
     ),
     MLPRegressor: _network_output,
-    GradientBoostingRegressor: onnx_trees.boosted,
-    HistGradientBoostingRegressor: onnx_trees.binned_prediction,
-    **dict.fromkeys(onnx_trees.FORESTS[2:], onnx_trees.forest),
-    **dict.fromkeys(onnx_trees.SINGLE[2:], onnx_trees.single),
+    GradientBoostingRegressor: graph_trees.boosted,
+    HistGradientBoostingRegressor: graph_trees.binned_prediction,
+    **dict.fromkeys(graph_trees.FORESTS[2:], graph_trees.forest),
+    **dict.fromkeys(graph_trees.SINGLE[2:], graph_trees.single),
 }

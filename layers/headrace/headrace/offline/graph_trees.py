@@ -1,4 +1,4 @@
-"""Trees of scikit-learn's ensembles, bit for bit. May import onnx_graph.
+"""Trees of scikit-learn's ensembles, bit for bit. May import graph.
 
 Histogram gradient boosting compares doubles with doubles. The other trees round inputs to single
 precision first and compare with doubles. Sums begin where scikit-learn's begin and take the trees
@@ -29,7 +29,7 @@ from sklearn.tree import (
 )
 
 from headrace.errors import NotCompiled
-from headrace.offline.onnx_graph import Graph, Tree, constant_tree
+from headrace.offline.graph import Graph, Tensor, Tree, constant_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,23 +60,23 @@ def trees_of(estimator: Any) -> list[Tree]:
     return _binned(estimator) if kind in BINNED else []
 
 
-def forest(graph: Graph, estimator: Any, x: str) -> str:
+def forest(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """Mean of the trees: a probability, or a prediction."""
     total = graph.trees(graph.rounded(x), trees_of(estimator))
     return graph.divide(total, float(len(estimator.estimators_)))
 
 
-def single(graph: Graph, estimator: Any, x: str) -> str:
+def single(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """One tree: a probability, or a prediction."""
     return graph.trees(graph.rounded(x), trees_of(estimator))
 
 
-def boosted(graph: Graph, estimator: Any, x: str) -> str:
+def boosted(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """The decision of gradient boosting: start value and trees, before any link."""
     return graph.trees(graph.rounded(x), trees_of(estimator))
 
 
-def boosted_probability(graph: Graph, estimator: Any, x: str) -> str:
+def boosted_probability(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """The link of the classifier's loss over the decision."""
     decision = boosted(graph, estimator, x)
     if estimator.loss == "exponential":
@@ -84,17 +84,17 @@ def boosted_probability(graph: Graph, estimator: Any, x: str) -> str:
     return graph.sigmoid(decision)
 
 
-def binned(graph: Graph, estimator: Any, x: str) -> str:
+def binned(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """The decision of histogram gradient boosting: start value and trees, before any link."""
     return graph.trees(x, trees_of(estimator))
 
 
-def binned_probability(graph: Graph, estimator: Any, x: str) -> str:
+def binned_probability(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """The logistic function of the decision."""
     return graph.sigmoid(binned(graph, estimator, x))
 
 
-def binned_prediction(graph: Graph, estimator: Any, x: str) -> str:
+def binned_prediction(graph: Graph, estimator: Any, x: Tensor) -> Tensor:
     """The decision through the loss's link: itself, or its exponential."""
     decision = binned(graph, estimator, x)
     return graph.exp(decision) if estimator.loss in {"poisson", "gamma"} else decision
