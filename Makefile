@@ -7,7 +7,10 @@
 
 PYTHON := .venv/bin/python
 FAST := -m "not slow and not localstack and not sam"
-PYTEST := $(PYTHON) -m pytest --doctest-modules tests layers/headrace/headrace
+# Files of tests share the processors; WORKERS=0 runs them one after another, in this process.
+WORKERS := auto
+PYTEST := $(PYTHON) -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile \
+	--doctest-modules tests layers/headrace/headrace
 
 # The first of these that is new enough; `make setup PYTHON3=/path/to/python` chooses another.
 PYTHON3 = $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
