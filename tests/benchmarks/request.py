@@ -3,8 +3,8 @@
 A stub answers every read with the same bytes, so that only the client counts. In one process, in
 turns: the function as deployed; the same with botocore's own reads; what boto3 and scikit-learn
 take without any features to compute (the items hold them ready); and a floor of a raw socket, a
-signature made by hand, unpacking and the model. Also what of the function is its own, without any
-store. Prints one JSON object.
+signature made by hand, unpacking and the model, as the function has it and in onnxruntime. Also
+what of the function is its own, without any store. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import struct
 import sys
 import time
 from contextlib import redirect_stdout
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -33,13 +34,17 @@ import numpy as np
 from stub import stub
 
 from headrace.model import load_bundle
+from headrace.offline.compile import onnx_of
 from headrace.offline.feed import feed_of
 from headrace.offline.replay import replay
 from headrace.offline.simulator import Plan, simulate
+from headrace.onnx_model import OnnxModel
 from headrace.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from headrace.model import Model
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "layers" / "model"
@@ -56,6 +61,7 @@ def main() -> None:
     ready = {"Responses": {"features": [wide(n) for n in range(2)]}, "UnprocessedKeys": {}}
     packed = struct.pack(f"<{FEATURES}d", *range(FEATURES))
     small = {"Responses": {"s": [{"e": {"S": "a"}, "f": {"B": b64(packed)}} for _ in range(2)]}}
+    width = len(scorer.bundle.manifest.inputs)
     bodies = [encoded(each) for each in (states, ready, small)]
     with stub(bodies[0]) as state_port, stub(bodies[1]) as ready_port, stub(bodies[2]) as port:
         set_environment(state_port)
@@ -64,7 +70,8 @@ def main() -> None:
         variants: list[Variant] = [
             ("headrace", lambda: handler(request, Context())),
             ("boto3_and_scikit_learn", boto3_and_scikit_learn(ready_port, event)),
-            ("floor", floor(port, scorer, event)),
+            ("floor", floor(port, event, scorer.bundle.model, width)),
+            ("floor_in_onnxruntime", floor(port, event, in_onnxruntime(scorer), width)),
         ]
         expect_answers(variants)
         with redirect_stdout(io.StringIO()) as logs:
@@ -81,6 +88,9 @@ def main() -> None:
                     us["boto3_and_scikit_learn"] / us["headrace"], 2
                 ),
                 "times_the_floor": round(us["headrace"] / us["floor"], 2),
+                "times_the_floor_in_onnxruntime": round(
+                    us["headrace"] / us["floor_in_onnxruntime"], 2
+                ),
                 "times_less_than_with_botocore_s_reads": round(with_botocore / us["headrace"], 2),
                 **own,
             }
@@ -89,8 +99,9 @@ def main() -> None:
 
 
 def traffic(scorer: Scorer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An event, and what DynamoDB answers of its two entities: the busiest of a simulated month."""
-    made = simulate(SMALL)
+    """An event of now, and what DynamoDB answers of its entities: the busiest of the last month."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    made = simulate(replace(SMALL, start=now - timedelta(days=SMALL.days)))
     definition = scorer.definition
     label = definition.label
     assert label is not None
@@ -100,10 +111,9 @@ def traffic(scorer: Scorer) -> tuple[dict[str, Any], dict[str, Any]]:
         max((key for key in items if key.startswith(entity)), key=lambda k: len(items[k].data))
         for entity in ("customer#", "terminal#")
     ]
-    last: datetime = made.events[definition.scored.time].to_list()[-1]
     event = {
         "transaction_id": 10**6,
-        "event_time": last.isoformat(),
+        "event_time": now.isoformat(),
         "customer_id": int(keys[0].partition("#")[2]),
         "terminal_id": int(keys[1].partition("#")[2]),
         "amount": 12.5,
@@ -210,13 +220,18 @@ def boto3_and_scikit_learn(port: int, event: dict[str, Any]) -> Callable[[], Any
     return score
 
 
-def floor(port: int, scorer: Scorer, event: dict[str, Any]) -> Callable[[], Any]:
+def in_onnxruntime(scorer: Scorer) -> OnnxModel:
+    """The same model as one writes it for onnxruntime."""
+    original = joblib.load(MODEL / "bundle" / "model.joblib")
+    return OnnxModel(onnx_of(original, np.zeros((1, len(scorer.bundle.manifest.inputs)))))
+
+
+def floor(port: int, event: dict[str, Any], model: Model, width: int) -> Callable[[], Any]:
     """As little as can be done: no limits, no errors, no time-outs, no log."""
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     day = datetime.now(UTC)
     key = signing_key(f"{day:%Y%m%d}")
-    model, width = scorer.bundle.model, len(scorer.bundle.manifest.inputs)
     body, host, unpack = (
         json.dumps(event).encode(),
         f"127.0.0.1:{port}",

@@ -122,10 +122,15 @@ static inline void write_int(Buffer *out, int64_t value)
     }
 }
 
-static inline void write_sized(Buffer *out, uint8_t tag, const void *bytes, size_t size)
+static inline void write_sized_head(Buffer *out, uint8_t tag, size_t size)
 {
     int width = size <= UINT8_MAX ? 1 : size <= UINT16_MAX ? 2 : 4;
     write_big(out, (uint8_t)(tag + width / 2), size, width);
+}
+
+static inline void write_sized(Buffer *out, uint8_t tag, const void *bytes, size_t size)
+{
+    write_sized_head(out, tag, size);
     if (size)
         memcpy(out->bytes + out->size, bytes, size);
     out->size += size;

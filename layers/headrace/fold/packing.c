@@ -28,7 +28,23 @@ static void trim(Entity *self)
 
 static int is_there(const View *view) { return view->changed || view->stored.bytes != NULL; }
 
-static int write_views(const Entity *self, Buffer *out)
+/* The view's bytes behind their number, which is known only when they are written. */
+static void write_view(const View *view, Buffer *out)
+{
+    enum { LONGEST_HEAD = 5 };
+    uint8_t head[LONGEST_HEAD];
+    Buffer number = {head, 0, LONGEST_HEAD};
+    size_t start = out->size;
+    out->size += LONGEST_HEAD;
+    view_write(view, out);
+    size_t size = out->size - start - LONGEST_HEAD;
+    write_sized_head(&number, 0xc4, size);
+    memmove(out->bytes + start + number.size, out->bytes + start + LONGEST_HEAD, size);
+    memcpy(out->bytes + start, head, number.size);
+    out->size = start + number.size + size;
+}
+
+static void write_views(const Entity *self, Buffer *out)
 {
     size_t there = 0;
     for (int i = 0; i < self->plan->views; i++)
@@ -43,14 +59,8 @@ static int write_views(const Entity *self, Buffer *out)
             write_bytes(out, view->stored.bytes, view->stored.size);
             continue;
         }
-        Buffer packed = {0};
-        if (buffer_reserve(&packed, view_packed_size(view)))
-            return -1;
-        view_write(view, &packed);
-        write_bytes(out, packed.bytes, packed.size);
-        buffer_free(&packed);
+        write_view(view, out);
     }
-    return 0;
 }
 
 /* pack(newest arrival, last id, last time) -> bytes */
@@ -79,11 +89,8 @@ PyObject *entity_pack(Entity *self, PyObject *const *args, Py_ssize_t count)
     write_int(&out, last_time);
     write_bytes(&out, self->arrivals.bytes, self->arrivals.size);
     write_bytes(&out, self->digests.bytes, self->digests.size);
-    PyObject *packed = NULL;
-    if (write_views(self, &out))
-        PyErr_NoMemory();
-    else
-        packed = PyBytes_FromStringAndSize((char *)out.bytes, (Py_ssize_t)out.size);
+    write_views(self, &out);
+    PyObject *packed = PyBytes_FromStringAndSize((char *)out.bytes, (Py_ssize_t)out.size);
     buffer_free(&out);
     return packed;
 }

@@ -52,17 +52,23 @@ size_t rows_upto(const Rows *rows, int64_t time, size_t stop)
 
 int rows_has(const Buffer *digests, const uint8_t *digest)
 {
-    const uint8_t *at = digests->bytes, *end = at + digests->size;
-    uint32_t head, own;
-    uint16_t tail, last;
-    memcpy(&own, digest, 4);
-    memcpy(&last, digest + 4, 2);
-    for (; at < end; at += DIGEST_BYTES) {
-        memcpy(&head, at, 4);
-        memcpy(&tail, at + 4, 2);
-        if (head == own && tail == last)
+    enum { AT_ONCE = 16 }; /* without a branch between them */
+    const uint8_t *at = digests->bytes;
+    size_t left = digests->size / DIGEST_BYTES;
+    uint64_t own = 0, other;
+    memcpy(&own, digest, DIGEST_BYTES);
+    for (; left > AT_ONCE; left -= AT_ONCE) { /* one more follows: its bytes may be read as well */
+        uint64_t found = 0;
+        for (int i = 0; i < AT_ONCE; i++, at += DIGEST_BYTES) {
+            memcpy(&other, at, sizeof other);
+            found |= (other & 0xffffffffffff) == own;
+        }
+        if (found)
             return 1;
     }
+    for (; left > 0; left--, at += DIGEST_BYTES)
+        if (memcmp(at, digest, DIGEST_BYTES) == 0)
+            return 1;
     return 0;
 }
 
