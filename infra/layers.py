@@ -37,7 +37,7 @@ FUNCTIONS = {
     "loading tables": ["HeadraceLayer", "TableLayer", "ModelLayer"],
     "backfill": ["BackfillLibraryLayer", "BackfillWheelsLayer", "BackfillModelLayer"],
 }
-MOST_MB = {"scoring": 150, "loading tables": 235, "backfill": 242}
+MOST_MB = {"scoring": 80, "loading tables": 235, "backfill": 242}
 """Lambda's limit is 250 for a function with its layers; scoring keeps far below it by choice."""
 
 MOST_GLIBC = (2, 34)  # of Amazon Linux 2023, which python3.13 runs on

@@ -142,7 +142,7 @@ def test_build_fills_every_function_and_layer(built: Path) -> None:
     for function in FUNCTIONS.values():
         assert (built / function / "app.py").is_file()
     assert (built / "HeadraceLayer" / "python" / "headrace" / "scoring.py").is_file()
-    assert (built / "RuntimeLayer" / "python" / "onnxruntime").is_dir()
+    assert (built / "RuntimeLayer" / "python" / "numpy").is_dir()
     assert (built / "TableLayer" / "python" / "polars").is_dir()
     assert (built / "ModelLayer" / "model" / "bundle" / "manifest.json").is_file()
 

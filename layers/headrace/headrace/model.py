@@ -282,8 +282,11 @@ def _compiled(manifest: Manifest, data: bytes) -> Runnable | OnnxModel:
         from headrace.program import program_of
 
         return program_of(data)
-    from headrace.onnx_model import OnnxModel
-
+    try:
+        from headrace.onnx_model import OnnxModel
+    except ModuleNotFoundError as error:
+        msg = f"served by onnxruntime, and {error}; run `headrace compile`, which makes it a program"
+        raise ValueError(msg) from error
     return OnnxModel(data)
 
 
