@@ -61,7 +61,7 @@ def test_layers_that_are_too_large_or_want_too_new_a_glibc_are_told() -> None:
     fine = {name: layer(name, 10 * 2**20) for name in names}
     assert layers._too_large(fine) == layers._too_new(fine) == []
     large = fine | {"RuntimeLayer": layer("RuntimeLayer", 140 * 2**20)}
-    assert layers._too_large(large) == ["scoring: 160 MB; expected at most 150"]
+    assert layers._too_large(large) == ["scoring: 160 MB; expected at most 80"]
     new = fine | {"TableLayer": layer("TableLayer", 1, (2, 38))}
     assert layers._too_new(new) == ["TableLayer: wants glibc (2, 38); Lambda has (2, 34)"]
 

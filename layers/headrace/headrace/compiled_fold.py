@@ -31,6 +31,9 @@ AVAILABLE = _fold is not None
 MOST = 32
 """Views of an entity, and fields of a view, that it takes."""
 
+if AVAILABLE:  # only where there is one are there plans, which both take
+    opened, empty = _fold.open, _fold.empty
+
 Planner = Callable[["Sequence[ViewFold]", "Mapping[str, int]", str], Any]
 
 _READINGS = {Count: 0, DistinctCount: 0, TimeSinceLast: 1, Sum: 2, Mean: 3, Std: 4, LastN: 6}
@@ -53,16 +56,6 @@ def plan_of(folds: Sequence[ViewFold], sources: Mapping[str, int], scored: str) 
 
 def in_python(*_: object) -> None:
     """A plan for every entity that Python folds."""
-
-
-def opened(plan: Any, data: bytes) -> tuple[Any, int, str, int] | None:
-    """A stored state's entity, newest arrival, last id and last time; None leaves it to Python."""
-    return _fold.open(plan, data)
-
-
-def empty(plan: Any) -> Any:
-    """The entity of a state that has nothing."""
-    return _fold.empty(plan)
 
 
 def _is_simple(fold: ViewFold) -> bool:

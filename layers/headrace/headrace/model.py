@@ -285,7 +285,7 @@ def _compiled(manifest: Manifest, data: bytes) -> Runnable | OnnxModel:
     try:
         from headrace.onnx_model import OnnxModel
     except ModuleNotFoundError as error:
-        msg = f"served by onnxruntime, and {error}; run `headrace compile`, which makes it a program"
+        msg = f"served by onnxruntime, and {error}; `headrace compile` makes it a program"
         raise ValueError(msg) from error
     return OnnxModel(data)
 

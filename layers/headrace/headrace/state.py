@@ -121,7 +121,8 @@ class EntityState:
 
     def note_arrival(self, arrival: int) -> None:
         """Remember the newest arrival, by which old rows are given up."""
-        self.newest_arrival = max(self.newest_arrival, arrival)
+        if arrival > self.newest_arrival:
+            self.newest_arrival = arrival
 
     def note_scored(self, event_id: str, time: int) -> None:
         """Remember the newest scored event, whose score is the entity's last one."""
@@ -181,8 +182,9 @@ class StateCodec:
         plan = self._plans.get(key.partition("#")[0])
         opened = None if plan is None else compiled_fold.opened(plan, data)
         if opened is not None:
-            state = EntityState(key, version, opened[1:], rows)
-            state.compiled = opened[0]
+            compiled, known = opened
+            state = EntityState(key, version, known, rows)
+            state.compiled = compiled
             return state
         try:
             stored = _decode_entity(data)
