@@ -114,9 +114,7 @@ AMOUNTS = {
     "cents": lambda random: round(random.lognormvariate(3, 1), 2),
     "whole and negative": lambda random: random.randrange(-(10**6), 10**6),
     "fractions": lambda random: random.gauss(0, 1e3),
-    "of all sizes": lambda random: random.choice(
-        [1, 0.1, 2e5, 7.0001, 3e9, -5, 1e15, 2**53, 1e300]
-    ),
+    "of all sizes": lambda random: random.choice(SIZES),
     "often absent": lambda random: random.choice([None, None, 5.5]),
 }
 STEPS = {
@@ -258,6 +256,20 @@ def test_a_view_that_grows_beyond_its_bytes_goes_on_in_python_with_tiles() -> No
     assert ours.packed() == theirs.packed()
 
 
+def test_squares_of_many_large_integers_are_those_of_python() -> None:
+    definition = definition_of([view("card", aggregates=[Std("amount"), Sum("amount")])])
+    ours, theirs = lanes(definition)
+    random = Random(7)
+    most = 2**53 - 1
+    events = stream(random, lambda r: r.choice([most, -most]) + 0.0, lambda _: SECOND_US, 2_500)
+    for event in events:
+        assert ours.fold(event) == theirs.fold(event)
+    data = ours.packed()
+    assert data == theirs.packed()
+    ours.read_again(data)
+    assert ours.look(events[-1].time) == theirs.look(events[-1].time)
+
+
 @pytest.mark.parametrize("part", ["hop", "lifetime", "revised"])
 def test_what_it_cannot_do_is_left_to_python(part: str) -> None:
     revised = Source(
@@ -297,6 +309,6 @@ def test_bytes_cut_short_or_altered_are_never_read_beyond_their_end() -> None:
             ours.states[:] = [codec.decode(KEY, 1, bytes(altered))]
             ours.fold(event)
             codec.encode(ours.states[-1])
-        except (StateError, ValueError, OverflowError, IndexError, TypeError, KeyError):
+        except StateError:
             refused += 1
     assert refused > 1_000

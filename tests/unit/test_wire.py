@@ -88,6 +88,10 @@ def test_names_of_headers_are_in_lower_case_and_values_without_blanks() -> None:
             "size of a chunk is b'zz'; expected a hexadecimal number",
         ),
         (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-7\r\n",
+            "size of a chunk is b'-7'; expected a hexadecimal number",
+        ),
+        (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n",
             "body of the answer: got 1,099,511,627,775 bytes",
         ),

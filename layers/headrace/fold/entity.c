@@ -107,7 +107,13 @@ PyObject *entity_open(PyObject *module, PyObject *const *args, Py_ssize_t count)
         Py_DECREF((PyObject *)self);
         Py_RETURN_NONE;
     }
-    return Py_BuildValue("N(Ls#L)", self, newest, last_id.bytes, (Py_ssize_t)last_id.size, last_time);
+    PyObject *id = PyUnicode_DecodeUTF8((char *)last_id.bytes, (Py_ssize_t)last_id.size, NULL);
+    if (!id) { /* Python says what is wrong with it */
+        Py_DECREF((PyObject *)self);
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("N(LNL)", self, newest, id, last_time);
 }
 
 static int64_t whole_seconds(int64_t us) { return us / 1000000 - (us % 1000000 < 0); }

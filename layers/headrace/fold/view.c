@@ -49,6 +49,20 @@ static int read_ticks(Reader *reader, Rows *rows)
     return rows->unit == SECOND_US || rows->unit == 1000 || rows->unit == 1 ? 0 : -1;
 }
 
+/* Whether squares of so many rows might overflow: those of narrower integers never do. */
+static int has_wild_squares(const View *view, size_t rows)
+{
+    for (int i = 0; i < view->plan->aggregates && rows > MOST_SQUARES; i++) {
+        const Aggregate *each = &view->plan->aggregate[i];
+        if (each->kind != DEVIATIONS)
+            continue;
+        const Column *column = &view->rows.column[each->column];
+        if (column->code != 'd' && column->width == 8)
+            return 1;
+    }
+    return 0;
+}
+
 int view_read(View *view, Slice stored)
 {
     Reader reader = {stored.bytes, stored.bytes + stored.size, 0};
@@ -82,6 +96,7 @@ int view_read(View *view, Slice stored)
             return -1;
         view->wild |= column_is_wild(&rows->column[i]);
     }
+    view->wild |= has_wild_squares(view, n);
     return 0;
 }
 
@@ -191,6 +206,8 @@ Verdict view_judge(const View *view, const Arriving *event, Value *values)
     for (int i = 0; i < rows->columns; i++)
         if (!column_fits(&rows->column[i], values[i]))
             return LEFT_TO_PYTHON;
+    if (has_wild_squares(view, n + 1))
+        return LEFT_TO_PYTHON;
     double bytes = (double)(n + 1) * (double)rows_row_bytes(rows);
     return n + 1 > FEW && bytes > view->plan->most_row_bytes ? LEFT_TO_PYTHON : TAKES;
 }

@@ -22,9 +22,11 @@ from headrace.adapters.lookups import DeadlineLookups, Stores
 from headrace.adapters.s3 import S3KeptRecords, S3Quarantine
 from headrace.adapters.tables import DynamoStatesWithRows, DynamoTable, TableNames
 from headrace.circuit import Circuit
+from headrace.compiled_fold import AVAILABLE as FOLD
 from headrace.errors import BundleError, HeadraceError
 from headrace.loading import load_definition
 from headrace.model import load_bundle, load_without_model
+from headrace.program import COMPILED as MODEL
 from headrace.requests import RequestScorer
 from headrace.scoring import Scorer, StreamScorer
 from headrace.settings import (
@@ -58,6 +60,11 @@ def _scorer() -> Scorer:
         from headrace.adapters.telemetry import note_not_compiled
 
         note_not_compiled(bundle.manifest.not_compiled)
+    slow = [name for name, there in (("fold", FOLD), ("model", MODEL)) if not there]
+    if slow:
+        from headrace.adapters.telemetry import note_in_python
+
+        note_in_python(slow)
     return Scorer(bundle)
 
 

@@ -17,7 +17,7 @@ from headrace import compiled_fold
 from headrace.errors import StateError
 from headrace.events import microseconds, shown_key
 from headrace.recent import Recent
-from headrace.rows import MICROSECONDS, SECONDS, Column, Rows, Ticks
+from headrace.rows import DIGEST_BYTES, MICROSECONDS, SECONDS, Column, Rows, Ticks
 from headrace.sizes import MAX_BYTES, MAX_ROWS_BYTES, hop_bytes_of
 from headrace.view_state import ViewState
 from headrace.windows import ViewFold
@@ -188,7 +188,7 @@ class StateCodec:
             return state
         try:
             stored = _decode_entity(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             msg = f"state of {shown_key(key)}: {error}; expected what Headrace wrote"
             raise StateError(msg) from error
         if stored.format != FORMAT:
@@ -255,7 +255,7 @@ class StateCodec:
     def _unpack(self, key: str, name: str, data: bytes) -> ViewState:
         try:
             packed = _decode_view(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             msg = f"state of {shown_key(key)}: view {name!r}: {error}; expected what Headrace wrote"
             raise StateError(msg) from error
         if packed.layout != self._layouts[name][bool(packed.tiles or packed.lifetime)]:
@@ -265,9 +265,11 @@ class StateCodec:
                 "`headrace replay`"
             )
             raise StateError(msg)
-        columns = [Column(code, scale, array(code, part)) for code, scale, part in packed.columns]
-        ticks = _ticks(packed.unit, packed.base)
-        rows = Rows(ticks, array(ticks.code, packed.times), packed.digests, columns)
+        try:
+            rows = _unpacked(packed)
+        except (ValueError, TypeError, KeyError) as error:
+            msg = f"state of {shown_key(key)}: view {name!r}: {error}; expected what Headrace wrote"
+            raise StateError(msg) from error
         return ViewState(rows, packed.hop, packed.horizon, dict(packed.tiles), packed.lifetime)
 
 
@@ -289,6 +291,17 @@ def _retention(folds: Sequence[ViewFold], least: int) -> int | None:
     if any(fold.lifetime for fold in folds):
         return None
     return max(least, *(fold.retention for fold in folds)) if folds else least
+
+
+def _unpacked(packed: _PackedView) -> Rows:
+    columns = [Column(code, scale, array(code, part)) for code, scale, part in packed.columns]
+    ticks = _ticks(packed.unit, packed.base)
+    rows = Rows(ticks, array(ticks.code, packed.times), packed.digests, columns)
+    lengths = {len(rows), len(rows.digests) / DIGEST_BYTES, *(len(c.data) for c in columns)}
+    if len(lengths) > 1:
+        msg = f"times, ids and columns have {sorted(lengths)} rows"
+        raise ValueError(msg)
+    return rows
 
 
 def _packed(layout: bytes, view: ViewState) -> _PackedView:

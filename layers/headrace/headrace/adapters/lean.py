@@ -25,6 +25,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
     ReadTimeoutError,
 )
+from botocore.httpsession import where
 from botocore.session import get_session
 from botocore.utils import get_environ_proxies
 
@@ -124,14 +125,13 @@ class LeanReads:
 
     def _begin(self, operation: Operation, request: Item) -> LeanCall:
         """Send a request, on a new connection where none is kept."""
-        body = msgspec.json.encode(request)
-        headers = operation.signer.signed(body)
-        signed = AWSPreparedRequest("POST", self._url, headers, body, stream_output=False)
-        send = partial(self._sent, operation, signed)
+        send = partial(self._sent, operation, msgspec.json.encode(request))
         return LeanCall(self._url, send, self._keep, operation.parse)
 
-    def _sent(self, operation: Operation, request: AWSPreparedRequest) -> Connection | Answer:
+    def _sent(self, operation: Operation, body: bytes) -> Connection | Answer:
         """The connection that a request went out on, or what a hook answers in its place."""
+        headers = operation.signer.signed(body)
+        request = AWSPreparedRequest("POST", self._url, headers, body, stream_output=False)
         for _, answered in self._client.meta.events.emit(operation.hook, request=request):
             if answered is not None:
                 headers = {name.lower(): value for name, value in answered.headers.items()}
@@ -264,12 +264,12 @@ def lean(client: Any, kind: type[LeanReads] = LeanReads) -> Any:
 
 
 def _authorities(client: Any) -> str | None:
-    """The PEM file that the client was told to trust; None for the system's."""
+    """The PEM file that the client trusts."""
     try:
         told = client._endpoint.http_session._verify
     except AttributeError:  # another botocore: a session of our own knows it too, but takes 5 ms
         told = get_session().get_config_variable("ca_bundle")
-    return told if isinstance(told, str) else None
+    return told if isinstance(told, str) else str(where())
 
 
 def _in_botocore_s_terms(

@@ -9,14 +9,12 @@ holds both against each other. Source: AWS, "Create a signed AWS API request".
 from __future__ import annotations
 
 import hmac
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from botocore.compat import get_current_datetime
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
@@ -74,7 +72,7 @@ class Signer:
     def signed(self, body: bytes) -> dict[str, str]:
         """All headers of a request with this body."""
         frozen = self._credentials.get_frozen_credentials()
-        timestamp = _timestamp(get_current_datetime())
+        timestamp = _timestamp(datetime.now(UTC))
         lasting = self._lasting
         if lasting is None or lasting.day != timestamp[_DAY] or lasting.frozen != frozen:
             # Whole at once, since requests of other threads are signed meanwhile.

@@ -144,6 +144,14 @@ def note_not_compiled(why: str) -> None:
     logger.warning("model is not compiled: scikit-learn serves it, slowly", extra={"why": why})
 
 
+def note_in_python(parts: Sequence[str]) -> None:
+    """Metric and log line, at its start, of a function that does in Python what C is there for."""
+    with single_metric("InPython", MetricUnit.Count, len(parts), namespace=_NAMESPACE):
+        pass
+    msg = "compiled parts are not there or do not load: Python does their work, slowly"
+    logger.warning(msg, extra={"parts": parts})
+
+
 def note_run(order: Order, ran: Ran) -> None:
     """Metrics and one log line for an invocation of the batch path.
 

@@ -20,6 +20,7 @@ MOST_BODY_BYTES = 64 * 1024 * 1024  # BatchGetItem answers 16 MB at most, more o
 _RECEIVE = 64 * 1024
 _BLANK = b"\r\n\r\n"
 _NO_BODY = (204, 304)
+_HEXADECIMAL = b"0123456789abcdefABCDEF"
 _CLOSED = (ConnectionError, ssl.SSLEOFError)
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _MS_PER_SECOND = 1_000
@@ -227,11 +228,10 @@ def _chunks(received: bytes | bytearray, at: int) -> tuple[bytes, int] | None:
 
 def _size(line: bytes) -> int:
     digits = line.partition(b";")[0].strip()
-    try:
-        return int(digits, 16)
-    except ValueError as error:
+    if not digits or digits.strip(_HEXADECIMAL):  # int() would take a sign, and 0x
         msg = f"answer: size of a chunk is {line[:20]!r}; expected a hexadecimal number"
-        raise WireError(msg) from error
+        raise WireError(msg)
+    return int(digits, 16)
 
 
 def _check(what: str, got: int, most: int) -> None:
