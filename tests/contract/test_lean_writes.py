@@ -9,7 +9,12 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 
 from headrace.adapters import aws
 from headrace.adapters.clock import FixedClock
@@ -126,6 +131,20 @@ def test_put_whose_answer_was_lost_loses_against_itself(dynamodb: Any) -> None:
     assert states.write([StateWrite("card#1", 0, b"x", None)]) == (frozenset({"card#1"}), {})
     assert states.read(["card#1"]) == {"card#1": StoredState(1, b"x")}
     assert met[:2] == ["before-send.dynamodb.PutItem"] * 2
+
+
+class NoCredentials:
+    """Credentials whose source does not answer."""
+
+    def get_frozen_credentials(self) -> None:
+        raise CredentialRetrievalError(provider="container", error_msg="no answer")
+
+
+def test_credentials_that_cannot_be_had_fail_the_put_and_not_the_batch(server: WireServer) -> None:
+    made = LeanClient(aws.impatient_client("dynamodb", 1.0), NoCredentials(), None)
+    (error,) = made.put_each([request()])
+    assert isinstance(error, CredentialRetrievalError)
+    assert server.requests == []
 
 
 def test_many_puts_take_no_more_connections_than_are_under_way(server: WireServer) -> None:

@@ -2,7 +2,7 @@
  *
  * state.py, windows.py and rows.py say what is meant, and do whatever is left to them: events that
  * are late or were met before, views with tiles, revisions or lifetime windows, states of another
- * layout. This does the rest as they would, bit for bit, some ten times faster. */
+ * layout. This does the rest as they would, bit for bit and several times faster. */
 #include "entity.h"
 
 static PyMethodDef functions[] = {

@@ -2,9 +2,9 @@
 
 botocore takes several times the CPU of all else that a request does: HTTP stack, user agent, event
 hooks, a parser for every protocol. Kept of it are credentials with their refresh, region and
-endpoint, signing, the hook ``before-send``, errors, and retries: what does not
-succeed at once goes to the client itself where that may try again. Not used behind a proxy, nor
-where ``HEADRACE_LEAN_READS`` is ``off``.
+endpoint, the hook ``before-send``, errors, and retries: what does not succeed at once goes to the
+client itself where that may try again. Not used behind a proxy, nor where
+``HEADRACE_LEAN_READS`` is ``off``.
 """
 
 from __future__ import annotations
