@@ -144,7 +144,7 @@ def deploy(
         for each in events
         if each["ResourceStatus"].endswith("_FAILED")
     ]
-    assert (found, failed) == ("CREATE_COMPLETE", [])
+    assert (found, failed) == ("CREATE_COMPLETE", []), f"{found}: {failed}"
 
 
 def awaited(look: Callable[[], Found | None], seconds: float) -> Found:

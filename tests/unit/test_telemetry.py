@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_lambda_powertools.metrics import MetricUnit
 
-from headrace.adapters.telemetry import _spread, metrics, note_outcome
+from headrace.adapters.telemetry import _spread, metrics, note_in_python, note_outcome
 from headrace.definition import hours
 from headrace.outcome import Outcome
 from tests.fakes import HOUR, NOON, Lab, card, make_definition, payment, record, shop
@@ -96,3 +96,12 @@ def test_values_of_a_metric_are_all_told_as_powertools_tells_them(
     told = [value for line in lines for value in line.get("ScoreLag", [])]
     assert told == [7.0] * before + _spread(values)
     assert max((len(line.get("ScoreLag", [])) for line in lines), default=0) <= 100
+
+
+def test_parts_that_are_not_compiled_are_counted_and_named(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    note_in_python(["fold", "model"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["InPython"] for line in found if "InPython" in line] == [[2.0]]
+    assert [each.__dict__["parts"] for each in caplog.records] == [["fold", "model"]]

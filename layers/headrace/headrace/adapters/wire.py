@@ -35,7 +35,10 @@ class ClosedError(WireError):
 
 
 class StaleConnectionError(ClosedError):
-    """A kept connection had been closed by the other side before it took the request."""
+    """A kept connection closed before anything of an answer came.
+
+    The request may have been done nevertheless: only what can be repeated goes on another one.
+    """
 
 
 class Answer(NamedTuple):
