@@ -74,7 +74,7 @@ static int read_views(Entity *self, Reader *reader)
     return reader->failed || reader->at != reader->end ? -1 : 0;
 }
 
-/* open(plan, data) -> (entity, (newest arrival, last id, last time)), or None: left to Python. */
+/* open(plan, data) -> (entity, newest arrival, last id, last time), or None: left to Python. */
 PyObject *entity_open(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
@@ -113,7 +113,7 @@ PyObject *entity_open(PyObject *module, PyObject *const *args, Py_ssize_t count)
         PyErr_Clear();
         Py_RETURN_NONE;
     }
-    return Py_BuildValue("N(LNL)", self, newest, id, last_time);
+    return Py_BuildValue("NLNL", self, newest, id, last_time);
 }
 
 static int64_t whole_seconds(int64_t us) { return us / 1000000 - (us % 1000000 < 0); }

@@ -7,7 +7,7 @@
 
 static PyMethodDef functions[] = {
     {"open", (PyCFunction)(void (*)(void))entity_open, METH_FASTCALL,
-     "open(plan, data): (entity, (newest arrival, last id, last time)); None leaves it to Python."},
+     "open(plan, data): (entity, newest arrival, last id, last time); None leaves it to Python."},
     {"empty", entity_empty, METH_O, "empty(plan): the state of an entity that has none."},
     {NULL, NULL, 0, NULL},
 };

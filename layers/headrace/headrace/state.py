@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from headrace.table_rows import TableRow
 
 FORMAT = 1
-_NOTHING = (0, "", 0)
 _MICROSECONDS_PER_SECOND = 1_000_000
 
 
@@ -61,7 +60,7 @@ _decode_view = msgspec.msgpack.Decoder(_PackedView).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class EntityState:
+class EntityState(msgspec.Struct, eq=False):
     """What is known of one entity.
 
     Attributes:
@@ -73,29 +72,31 @@ class EntityState:
         last_time: Its event time, microseconds UTC.
         rows: Of tables; looked up, and not part of what is packed.
         compiled: The compiled fold's, which holds recent and packed; None where Python does.
+        views: View -> as unpacked.
+        changed: What has changed it: views, or the source whose event the compiled fold took.
+        noted: Whether a scored event was noted.
     """
 
-    __slots__ = ("_packed", "_recent", "changed", "compiled", "entity", "key", "last_id",
-                 "last_time", "newest_arrival", "noted", "rows", "version", "views")  # fmt: skip
-
-    def __init__(
-        self, key: str, version: int, known: tuple[int, str, int], rows: Sequence[TableRow] = ()
-    ) -> None:
-        """Begin with a newest arrival, a last id and a last time; what else is stored is added."""
-        self.rows = rows
-        self.key, self.version = key, version
-        self.entity = key.partition("#")[0]
-        self.newest_arrival, self.last_id, self.last_time = known
-        self.compiled: Any = None
-        self.views: dict[str, ViewState] = {}
-        self.changed: set[str] = set()
-        self.noted = False
+    key: str
+    entity: str
+    version: int = 0
+    newest_arrival: int = 0
+    last_id: str = ""
+    last_time: int = 0
+    rows: Sequence[TableRow] = ()
+    compiled: Any = None
+    views: dict[str, ViewState] = {}
+    changed: set[str] = set()
+    noted: bool = False
+    _recent: Any = None  # where Python holds them
+    _packed: Any = None
 
     @property
     def recent(self) -> Recent:
         """What was folded lately, in that order."""
         self.leave()
-        return self._recent
+        found: Recent = self._recent
+        return found
 
     @recent.setter
     def recent(self, recent: Recent) -> None:
@@ -106,7 +107,8 @@ class EntityState:
     def packed(self) -> dict[str, bytes]:
         """View -> as it is stored."""
         self.leave()
-        return self._packed
+        found: dict[str, bytes] = self._packed
+        return found
 
     def hold(self, recent: Recent, packed: dict[str, bytes]) -> None:
         """Hold these in Python."""
@@ -161,7 +163,7 @@ class StateCodec:
 
     def empty(self, key: str, rows: Sequence[TableRow] = ()) -> EntityState:
         """State of an entity that has none stored."""
-        state = EntityState(key, 0, _NOTHING, rows)
+        state = EntityState(key, key.partition("#")[0], rows=rows)
         plan = self._plans.get(state.entity)
         if plan is None:
             state.hold(Recent(), {})
@@ -179,13 +181,12 @@ class StateCodec:
         """
         if not version:
             return self.empty(key, rows)
-        plan = self._plans.get(key.partition("#")[0])
+        entity = key.partition("#")[0]
+        plan = self._plans.get(entity)
         opened = None if plan is None else compiled_fold.opened(plan, data)
         if opened is not None:
-            compiled, known = opened
-            state = EntityState(key, version, known, rows)
-            state.compiled = compiled
-            return state
+            compiled, newest, last_id, last_time = opened
+            return EntityState(key, entity, version, newest, last_id, last_time, rows, compiled)
         try:
             stored = _decode_entity(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -197,7 +198,7 @@ class StateCodec:
             )
             raise StateError(msg)
         known = stored.newest_arrival, stored.last_id, stored.last_time
-        state = EntityState(key, version, known, rows)
+        state = EntityState(key, entity, version, *known, rows)
         state.hold(Recent(stored.recent_arrivals, stored.recent_digests), stored.views)
         return state
 

@@ -9,12 +9,15 @@ holds both against each other. Source: AWS, "Create a signed AWS API request".
 from __future__ import annotations
 
 import hmac
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
+from headrace.adapters.clock import SystemClock
+from headrace.events import us_to_time
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
@@ -67,12 +70,13 @@ class Signer:
     ) -> None:
         self._credentials, self._service, self._region = credentials, service, region
         self._headers = dict(headers)
+        self._clock = SystemClock()
         self._lasting: _Lasting | None = None
 
     def signed(self, body: bytes) -> dict[str, str]:
         """All headers of a request with this body."""
         frozen = self._credentials.get_frozen_credentials()
-        timestamp = _timestamp(datetime.now(UTC))
+        timestamp = _timestamp(us_to_time(self._clock.now()))
         lasting = self._lasting
         if lasting is None or lasting.day != timestamp[_DAY] or lasting.frozen != frozen:
             # Whole at once, since requests of other threads are signed meanwhile.
