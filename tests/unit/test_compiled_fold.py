@@ -265,6 +265,19 @@ def test_squares_of_many_large_integers_are_those_of_python() -> None:
     assert ours.look(events[-1].time) == theirs.look(events[-1].time)
 
 
+@pytest.mark.parametrize("size", [1e149, 1e151, 1e160, 1e199])
+def test_squares_of_large_fractions_are_those_of_python(size: float) -> None:
+    definition = definition_of([view("card", aggregates=[Std("amount"), Sum("amount")])])
+    ours, theirs = lanes(definition)
+    for event in stream(Random(2), lambda r: r.choice([size, -size, 1.5]), STEPS["seconds"], 60):
+        assert ours.fold(event) == theirs.fold(event)
+        data = ours.packed()
+        assert data == theirs.packed()
+        ours.read_again(data)
+        theirs.read_again(data)
+        assert ours.look(event.time) == theirs.look(event.time)
+
+
 @pytest.mark.parametrize("part", ["hop", "lifetime", "revised"])
 def test_what_it_cannot_do_is_left_to_python(part: str) -> None:
     revised = Source(

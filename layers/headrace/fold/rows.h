@@ -7,7 +7,7 @@
 enum { DIGEST_BYTES = 6, HASHES = 0 };
 #define EXACT 9007199254740992.0 /* 2**53 */
 #define MANY_ROWS 512            /* above which nothing is packed anew here */
-#define WILD 1e200               /* above which sums might overflow on their way */
+#define WILD 1e150               /* above which sums of squares might overflow on their way */
 #define MOST_SQUARES 1024        /* integers of up to 2**53 whose squares 127 bits hold, times their number */
 
 /* Values of one field. Integers are the value times ``scale``; absent ones are the type's mark. */

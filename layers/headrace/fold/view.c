@@ -46,7 +46,9 @@ static int read_ticks(Reader *reader, Rows *rows)
     rows->time_width = rows->unit == 1 ? 8 : 4;
     if (rows->unit == SECOND_US || rows->unit == 1)
         rows->base = 0;
-    return rows->unit == SECOND_US || rows->unit == 1000 || rows->unit == 1 ? 0 : -1;
+    int is_unit = rows->unit == SECOND_US || rows->unit == 1000 || rows->unit == 1;
+    int is_near = rows->base > INT64_MIN / 2 && rows->base < INT64_MAX / 2; /* differences fit */
+    return is_unit && is_near ? 0 : -1;
 }
 
 /* Whether squares of so many rows might overflow: those of narrower integers never do. */
