@@ -11,6 +11,9 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 CLOSE = b""
@@ -126,3 +129,16 @@ def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
     """An answer as DynamoDB gives it."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", f"x-amz-crc32: {crc32(body)}"]
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
+
+
+def signature_of(url: str, sent: Mapping[str, str], body: bytes) -> str:
+    """How botocore signs what was sent, with the credentials of these tests."""
+    signed = AWSRequest("POST", url, {
+        name: sent[name] for name in ("host", "content-type", "x-amz-target", "x-amz-date",
+                                      "x-amz-security-token")
+    }, body)  # fmt: skip
+    signed.context["timestamp"] = sent["x-amz-date"]
+    auth = SigV4Auth(Credentials("AKIDEXAMPLE", "secret", "token"), "dynamodb", "eu-central-1")
+    text = auth.string_to_sign(signed, auth.canonical_request(signed))
+    signature: str = auth.signature(text, signed)
+    return signature

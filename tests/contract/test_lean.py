@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -26,7 +23,7 @@ from headrace.adapters.operation import UnreadableAnswerError
 from headrace.local.faults import Faults, inject
 from tests.aws import STATES, empty_table
 from tests.contract.test_stores import ENGINES, engine, moto
-from tests.wire_server import CLOSE, WireServer, http, wire_server
+from tests.wire_server import CLOSE, WireServer, http, signature_of, wire_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,14 +115,7 @@ def test_signature_covers_what_was_sent(server: WireServer) -> None:
     assert first == "POST / HTTP/1.1"
     assert json.loads(body) == {"RequestItems": WANTED}
     assert sent["x-amz-security-token"] == "token"
-    signed = AWSRequest("POST", server.url, {
-        name: sent[name] for name in ("host", "content-type", "x-amz-target", "x-amz-date",
-                                      "x-amz-security-token")
-    }, body)  # fmt: skip
-    signed.context["timestamp"] = sent["x-amz-date"]
-    auth = SigV4Auth(Credentials("AKIDEXAMPLE", "secret", "token"), "dynamodb", "eu-central-1")
-    text = auth.string_to_sign(signed, auth.canonical_request(signed))
-    assert sent["authorization"].endswith(f"Signature={auth.signature(text, signed)}")
+    assert sent["authorization"].endswith(f"Signature={signature_of(server.url, sent, body)}")
     assert "eu-central-1/dynamodb/aws4_request" in sent["authorization"]
 
 

@@ -6,9 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
@@ -27,7 +24,7 @@ from headrace.ports import StateWrite, StoredState
 from tests.aws import STATES, empty_table
 from tests.contract.test_lean import dynamodb, moto, server
 from tests.fakes import NOON
-from tests.wire_server import CLOSE, WireServer, http
+from tests.wire_server import CLOSE, WireServer, http, signature_of
 
 if TYPE_CHECKING:
     from headrace.adapters.puts import AwsError
@@ -88,14 +85,7 @@ def test_signature_covers_what_was_sent(server: WireServer) -> None:
     sent = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     assert json.loads(body)["Item"]["state"] == {"B": "AP8="}
     assert sent["x-amz-target"] == "DynamoDB_20120810.PutItem"
-    signed = AWSRequest("POST", server.url, {
-        name: sent[name] for name in ("host", "content-type", "x-amz-target", "x-amz-date",
-                                      "x-amz-security-token")
-    }, body)  # fmt: skip
-    signed.context["timestamp"] = sent["x-amz-date"]
-    auth = SigV4Auth(Credentials("AKIDEXAMPLE", "secret", "token"), "dynamodb", "eu-central-1")
-    text = auth.string_to_sign(signed, auth.canonical_request(signed))
-    assert sent["authorization"].endswith(f"Signature={auth.signature(text, signed)}")
+    assert sent["authorization"].endswith(f"Signature={signature_of(server.url, sent, body)}")
 
 
 def test_what_fails_is_put_again_by_botocore_and_its_retries(server: WireServer) -> None:
