@@ -37,7 +37,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _scored(body: str | None) -> Answer:
-    """What the route answers too, without the resolver, which took a tenth of a request's CPU."""
+    """What the route answers too, without the resolver, which most requests need not pay for."""
     try:
         return answer(bootstrap.request_scorer().score((body or "").encode()))
     except HeadraceError as error:
@@ -47,7 +47,7 @@ def _scored(body: str | None) -> Answer:
 @cache
 def routes() -> APIGatewayRestResolver:
     """All routes of the endpoint."""
-    from headrace.routes import app  # here: a twelfth of a cold start, and most never need it
+    from headrace.routes import app  # here: it is slow to import, and most never need it
 
     return app
 

@@ -1,6 +1,6 @@
 """What a view can compute in its windows: a part of what users write.
 
-Structs, since making a dataclass of each takes fifty times as long in every cold start. May import
+Structs, since making a dataclass of each takes long, in every cold start. May import
 nothing of ours.
 """
 

@@ -44,7 +44,7 @@ def record_of(work: Work, manifest: Manifest, scored_at: str) -> ScoreRecord:
             table_ages.update(part.looked_up.ages)
         if part.degraded:
             degraded += part.degraded
-    return ScoreRecord(  # by position: by name it takes seven times as long
+    return ScoreRecord(  # by position: by name takes longer than all else here
         event.id,
         event.source.name,
         us_to_text(time),

@@ -106,7 +106,7 @@ def us_to_time(us: int) -> datetime:
 
 def us_to_text(us: int) -> str:
     """Microseconds UTC since 1970 as ISO 8601 text that ends in Z."""
-    return _to_json(_EPOCH + timedelta(0, 0, us))[1:-1].decode()  # a quarter of isoformat's time
+    return _to_json(_EPOCH + timedelta(0, 0, us))[1:-1].decode()  # quicker than isoformat
 
 
 def _us_shown(us: int) -> str:

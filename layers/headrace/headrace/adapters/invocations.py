@@ -1,7 +1,7 @@
 """What Powertools' decorators do for a function, paid for where there is something to tell.
 
 Of most requests no line is written and no metric told, but the decorators put the context together,
-search the event and flush each time: a twelfth of a request's CPU. May import api and telemetry.
+search the event and flush each time. May import api and telemetry.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def decode_records(event: dict[str, Any]) -> list[Record]:
 
 
 def _payloads(texts: list[str]) -> list[bytes]:
-    """Base64, decoded all at once; msgspec takes a fifth of what binascii takes for each."""
+    """Base64, decoded all at once; msgspec is quicker than binascii for each."""
     try:
         return msgspec.convert(texts, list[bytes])
     except msgspec.ValidationError:  # it takes no line breaks, which binascii passes over

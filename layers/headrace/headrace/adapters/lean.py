@@ -263,11 +263,11 @@ def lean(client: Any, kind: type[LeanReads] = LeanReads) -> Any:
     return kind(client, credentials, _authorities(client))
 
 
-def _authorities(client: Any) -> str | None:
+def _authorities(client: Any) -> str:
     """The PEM file that the client trusts."""
     try:
         told = client._endpoint.http_session._verify
-    except AttributeError:  # another botocore: a session of our own knows it too, but takes 5 ms
+    except AttributeError:  # another botocore: a session of our own knows it too, but takes time
         told = get_session().get_config_variable("ca_bundle")
     return told if isinstance(told, str) else str(where())
 

@@ -2,7 +2,7 @@
 
 What holds for a day and for as long as the credentials do is put together once: the key, which is
 four of the five digests, and all of the text but the time and the body's own digest. botocore's
-(``SigV4Auth``) makes everything again at every request, which takes several times as long; a test
+(``SigV4Auth``) makes everything again at every request; a test
 holds both against each other. Source: AWS, "Create a signed AWS API request".
 """
 
@@ -51,7 +51,7 @@ class _Lasting(NamedTuple):
 
 
 def _timestamp(now: datetime) -> str:
-    """As ``%Y%m%dT%H%M%SZ``, in a quarter of the time."""
+    """As ``%Y%m%dT%H%M%SZ``, without ``strftime``."""
     return f"{now.isoformat('T', 'seconds')[:_SECONDS].replace('-', '').replace(':', '')}Z"
 
 
